@@ -1,0 +1,3 @@
+//! The `mongoferry` command.
+
+fn main() {}
