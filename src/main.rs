@@ -1,3 +1,45 @@
-//! The `mongoferry` command.
+//! The `mongoferry` command: from a command line to an exit code. Everything else is in the library.
 
-fn main() {}
+use mongoferry::cli::{self, Parsed};
+use mongoferry::commands::{self, Outcome};
+use mongoferry::config::{self, Settings};
+use mongoferry::environment::Environment;
+use mongoferry::error::{EXIT_YIELD, Kind, Result};
+use mongoferry::{output, telemetry};
+use std::path::Path;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    telemetry::report_panics();
+    // A panic has printed its line by then; what is left to do is to end as any other failure does.
+    match std::panic::catch_unwind(run) {
+        Ok(Ok(Outcome::Done)) => ExitCode::SUCCESS,
+        Ok(Ok(Outcome::Yield)) => ExitCode::from(EXIT_YIELD),
+        Ok(Err(error)) => {
+            output::error(&error);
+            ExitCode::from(error.kind().exit_code())
+        }
+        Err(_) => ExitCode::from(Kind::Internal.exit_code()),
+    }
+}
+
+fn run() -> Result<Outcome> {
+    // First, since it registers secrets that a message about the command line must not show.
+    let environment = Environment::read();
+    let (command, flags) = match cli::parse(std::env::args_os())? {
+        Parsed::Run(command, flags) => (command, flags),
+        Parsed::Print(text) => return output::result_line(&text).map(|()| Outcome::Done),
+    };
+    let environment = environment?;
+    output::errors_as_json(config::wants_json(&flags, &environment));
+    let settings = Settings::resolve(command, &flags, &environment, Path::new(""))?;
+    telemetry::init(settings.log_format, settings.log_level);
+    output::errors_as_json(settings.log_format == telemetry::LogFormat::Json);
+    if settings.log_format == telemetry::LogFormat::Text && !settings.quiet {
+        output::show_progress();
+    }
+    for notice in &settings.notices {
+        tracing::warn!("{notice}");
+    }
+    commands::run(command, settings)
+}

@@ -3,4 +3,28 @@
 //! A write is *create* (must not exist yet) or *replace* (must still be what was read). There is no other kind and no
 //! delete, so that what one worker has seen can only be changed by another in a way that the first one finds out about.
 
+pub mod document;
+pub mod folder;
+pub mod keys;
+pub mod memory;
+pub mod open;
+pub mod pages;
+pub mod probe;
+pub mod s3;
 pub mod store;
+
+use crate::model::job::{CheckpointMap, JobRecord};
+use document::Document;
+
+/// The version of all state documents. Version 1: the first one.
+pub const VERSION: u32 = 1;
+
+impl Document for JobRecord {
+    const KIND: &'static str = "job";
+    const VERSION: u32 = VERSION;
+}
+
+impl Document for CheckpointMap {
+    const KIND: &'static str = "checkpoint";
+    const VERSION: u32 = VERSION;
+}

@@ -1,0 +1,44 @@
+# One profile and one feature set everywhere, so that nothing is built twice.
+CARGO = cargo
+FEATURES = --features crash-points
+SHELL = bash
+
+.DEFAULT_GOAL := help
+.PHONY: help build check test demo demo-minio kill-test clean cargo
+
+help: ## list the targets
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+cargo:
+	@command -v $(CARGO) >/dev/null || { echo "cargo is missing; install Rust from https://rustup.rs and run make again" >&2; exit 1; }
+
+build: cargo ## build the binaries, for development
+	$(CARGO) build $(FEATURES) --bins
+
+check: cargo ## format, lints, and the tests of pure logic: under a minute when warm
+	$(CARGO) fmt --check
+	$(CARGO) clippy $(FEATURES) --all-targets -- -D warnings
+	$(CARGO) test $(FEATURES) --lib --test protocol
+
+# MinIO takes the longest to install, so that begins first and goes on beside cargo's build.
+test: cargo ## all tests, on real servers, which are installed when they are missing
+	@set -euo pipefail; \
+	infra/local/install.sh minio >/dev/null & minio=$$!; \
+	trap 'kill $$minio 2>/dev/null || true' EXIT; \
+	infra/local/install.sh mongod >/dev/null; \
+	$(CARGO) test $(FEATURES) --no-run; \
+	wait $$minio; \
+	trap - EXIT; \
+	$(CARGO) test $(FEATURES)
+
+demo: cargo ## copy real data between two real servers, be killed on the way, go on, show the result
+	@infra/local/demo.sh folder
+
+demo-minio: cargo ## the same with the state in a real MinIO
+	@infra/local/demo.sh minio
+
+kill-test: cargo ## copy 1,000,000 documents, killed at 15 random moments, and check everything
+	@infra/local/kill-test.sh
+
+clean: ## remove what was built; installed servers stay in ~/.cache/mongoferry
+	rm -rf target

@@ -1,0 +1,338 @@
+//! Claiming a piece of work, keeping it, saving its progress, and letting go of it.
+//!
+//! Decides who works. Protects two rules: only one worker's saves succeed (each is a compare-and-swap of the document
+//! that holds lease and progress alike), and nobody sends to the target whose last successful save is older than half
+//! the lease ([`Claim::ensure_may_send`]), so that a claimant who waited for the whole lease never works beside it.
+
+use crate::clock::{self, Moment};
+use crate::error::{Error, Kind, Result};
+use crate::model::lease::{self, Evidence, Granted, HeldByAnother, Holder, Lease};
+use crate::model::work::{Progress, Work, WorkStatus};
+use crate::process;
+use crate::state::document::{Created, Document, Documents, Replaced, Stored};
+use crate::stop::Stop;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Mutex, watch};
+use tokio::task::AbortHandle;
+
+impl<P: Progress> Document for Work<P> {
+    const KIND: &'static str = P::KIND;
+    const VERSION: u32 = crate::state::VERSION;
+}
+
+/// How often a claimant that waits looks at the document, as a part of its lease.
+const LOOKS_PER_LEASE: u32 = 10;
+
+/// How often a claim is tried again when another worker was faster. Each time somebody has claimed, so more than a few
+/// means that something is wrong.
+const CLAIM_ATTEMPTS: u32 = 20;
+
+/// Who claims, and how.
+#[derive(Debug, Clone)]
+pub struct Claimant {
+    /// This run.
+    pub holder: Holder,
+    /// For how long a document of its may stay unchanged before another worker takes it.
+    pub lease: Duration,
+    /// Take at once what another worker seems to hold.
+    pub takeover: bool,
+}
+
+/// What came of a claim.
+pub enum Claiming<P: Progress> {
+    /// It is ours.
+    Mine(Arc<Claim<P>>),
+    /// There is nothing left to do.
+    Done(Work<P>),
+    /// Another worker is at it: its document changed while we looked.
+    Busy(Holder),
+    /// The run was told to stop while it waited.
+    Stopped,
+}
+
+/// When work that is done is claimed all the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DoneIs {
+    /// For good.
+    Final,
+    /// To be done once more.
+    Repeatable,
+}
+
+/// Claims the work at `key`, which begins with `initial` when nobody has touched it.
+///
+/// # Errors
+/// Bad input when the job was abandoned, else those of the state store.
+pub async fn claim<P: Progress>(
+    documents: &Documents,
+    key: &str,
+    initial: P,
+    claimant: &Claimant,
+    done: DoneIs,
+    stop: &Stop,
+) -> Result<Claiming<P>> {
+    let mut seen: Option<(String, Moment)> = None;
+    let mut attempts = 0;
+    loop {
+        let found: Option<Stored<Work<P>>> = documents.read(key).await?;
+        let began = clock::monotonic();
+        let lease = found.as_ref().map_or_else(Lease::free, |found| found.value.lease.clone());
+        if let Some(found) = &found {
+            match found.value.status {
+                WorkStatus::Abandoned => return Err(abandoned()),
+                WorkStatus::Done if done == DoneIs::Final => return Ok(Claiming::Done(found.value.clone())),
+                _ => {}
+            }
+        }
+        let unchanged = match (&seen, &found) {
+            (Some((write_id, since)), Some(found)) if *write_id == found.write_id => Some(since.elapsed()),
+            (Some(_), Some(found)) if lease.holder.is_some() => {
+                let holder = found.value.lease.holder.clone().unwrap_or_else(|| claimant.holder.clone());
+                return Ok(Claiming::Busy(holder));
+            }
+            _ => None,
+        };
+        match lease.claim(claimant.holder.clone(), claimant.lease, evidence(&lease, unchanged, claimant)) {
+            Ok(granted) => {
+                attempts += 1;
+                let Granted { lease, outlive } = granted;
+                let work = claimed_work(found.as_ref().map(|found| &found.value), lease, initial.clone());
+                let written = match &found {
+                    None => match documents.create(key, &work).await? {
+                        Created::Mine(stored) => Some(stored),
+                        Created::Existing(_) => None,
+                    },
+                    Some(found) => match documents.replace(key, &work, found).await? {
+                        Replaced::Mine(stored) => Some(stored),
+                        Replaced::Lost(_) => None,
+                    },
+                };
+                if let Some(stored) = written {
+                    tracing::debug!(key, epoch = %stored.value.lease.epoch, "claimed");
+                    return Ok(Claiming::Mine(Claim::keep(documents.clone(), key, stored, began, outlive)));
+                }
+                if attempts >= CLAIM_ATTEMPTS {
+                    return Err(Error::busy(format!("{} changes hands all the time; try again", documents.name(key))));
+                }
+                seen = None;
+            }
+            Err(HeldByAnother { remaining, .. }) => {
+                let Some(found) = found else { continue };
+                if seen.is_none() {
+                    seen = Some((found.write_id, began));
+                }
+                let pause = remaining.min(lease.length() / LOOKS_PER_LEASE).max(Duration::from_millis(5));
+                if stop.unless(tokio::time::sleep(pause)).await.is_none() {
+                    return Ok(Claiming::Stopped);
+                }
+            }
+        }
+    }
+}
+
+fn evidence(lease: &Lease, unchanged: Option<Duration>, claimant: &Claimant) -> Evidence {
+    let process = lease.holder.as_ref().and_then(|holder| holder.process.as_ref());
+    if process.is_some_and(process::is_dead) {
+        return Evidence::DeadProcess;
+    }
+    match unchanged {
+        Some(time) if time >= lease.length() => Evidence::Unchanged(time),
+        _ if claimant.takeover => Evidence::Takeover,
+        Some(time) => Evidence::Unchanged(time),
+        None => Evidence::Nothing,
+    }
+}
+
+fn claimed_work<P: Progress>(found: Option<&Work<P>>, lease: Lease, initial: P) -> Work<P> {
+    let now = clock::wall();
+    match found {
+        None => {
+            Work { lease, status: WorkStatus::Running, started: now.clone(), saved: now, finished: None, progress: initial }
+        }
+        Some(found) => {
+            let mut progress = found.progress.clone();
+            progress.claimed();
+            Work {
+                lease,
+                status: WorkStatus::Running,
+                started: found.started.clone(),
+                saved: now,
+                finished: found.finished.clone(),
+                progress,
+            }
+        }
+    }
+}
+
+/// What every step says of a job that was abandoned.
+pub fn abandoned() -> Error {
+    Error::bad_input("this job was abandoned; use another --job")
+}
+
+/// A piece of work that is ours. Renewed in the background until it is let go of or dropped.
+pub struct Claim<P: Progress> {
+    documents: Documents,
+    key: String,
+    stored: Mutex<Stored<Work<P>>>,
+    /// When the last save that succeeded was begun: from that moment a claimant may count.
+    saved_at: watch::Sender<Moment>,
+    /// Set once a save found that the work is another worker's.
+    lost: watch::Sender<bool>,
+    lease: Duration,
+    /// Until when the former holder may still send, after a takeover.
+    outlived: Moment,
+    renewer: std::sync::OnceLock<AbortHandle>,
+}
+
+impl<P: Progress> Claim<P> {
+    fn keep(documents: Documents, key: &str, stored: Stored<Work<P>>, began: Moment, outlive: Duration) -> Arc<Self> {
+        let lease = stored.value.lease.length();
+        let claim = Arc::new(Self {
+            documents,
+            key: key.to_owned(),
+            stored: Mutex::new(stored),
+            saved_at: watch::Sender::new(began),
+            lost: watch::Sender::new(false),
+            lease,
+            outlived: clock::monotonic() + outlive,
+            renewer: std::sync::OnceLock::new(),
+        });
+        let kept = Arc::downgrade(&claim);
+        let interval = lease::renew_interval(lease);
+        let task = tokio::spawn(async move {
+            loop {
+                let Some(claim) = kept.upgrade() else { return };
+                let age = claim.saved_at.borrow().elapsed();
+                if let Some(rest) = interval.checked_sub(age) {
+                    drop(claim);
+                    tokio::time::sleep(rest.max(Duration::from_millis(1))).await;
+                    continue;
+                }
+                match claim.save(|_| {}).await {
+                    Ok(()) => {}
+                    Err(error) if error.kind() == Kind::Fenced => return,
+                    Err(error) => {
+                        tracing::warn!(key = %claim.key, "the lease was not renewed, trying again: {error}");
+                        tokio::time::sleep(interval / 4).await;
+                    }
+                }
+            }
+        });
+        let first = claim.renewer.set(task.abort_handle());
+        debug_assert!(first.is_ok(), "a claim is kept by one renewer");
+        claim
+    }
+
+    /// The work as it was last saved.
+    pub async fn work(&self) -> Work<P> {
+        self.stored.lock().await.value.clone()
+    }
+
+    /// Saves a change of the work.
+    ///
+    /// # Errors
+    /// Fenced when another worker holds it by now; of the state store when nobody knows whether it was saved (saving
+    /// again is safe); internal when an invariant would break.
+    pub async fn save(&self, change: impl FnOnce(&mut Work<P>)) -> Result<()> {
+        let mut stored = self.stored.lock().await;
+        if *self.lost.borrow() {
+            return Err(self.fenced());
+        }
+        let mut work = stored.value.clone();
+        change(&mut work);
+        work.saved = clock::wall();
+        self.write(&mut stored, work).await
+    }
+
+    async fn write(&self, stored: &mut Stored<Work<P>>, work: Work<P>) -> Result<()> {
+        stored.value.may_become(&work).map_err(|broken| Error::internal(format!("{}: {}", self.key, broken.0)))?;
+        loop {
+            let began = clock::monotonic();
+            match self.documents.replace(&self.key, &work, stored).await? {
+                Replaced::Mine(new) => {
+                    *stored = new;
+                    self.saved_at.send_replace(began);
+                    return Ok(());
+                }
+                // An earlier save of ours, whose outcome nobody knew, took effect after all: only the holder of this
+                // epoch writes with this epoch.
+                Replaced::Lost(Some(now)) if now.value.lease.epoch == stored.value.lease.epoch => {
+                    if now.etag == stored.etag {
+                        return Err(Error::state(format!("{} refuses a save of what it holds", self.documents.name(&self.key))));
+                    }
+                    now.value.may_become(&work).map_err(|broken| Error::internal(format!("{}: {}", self.key, broken.0)))?;
+                    *stored = now;
+                }
+                Replaced::Lost(_) => {
+                    self.lost.send_replace(true);
+                    return Err(self.fenced());
+                }
+            }
+        }
+    }
+
+    /// Whether this worker may send to the target now. When its last save is too old (it was frozen, or the store did
+    /// not answer) it saves first, which also tells whether the work is still its own.
+    ///
+    /// # Errors
+    /// Fenced, or of the state store: nothing may be sent.
+    pub async fn ensure_may_send(&self) -> Result<()> {
+        let limit = lease::send_limit(self.lease);
+        while *self.lost.borrow() || self.saved_at.borrow().elapsed() >= limit {
+            self.save(|_| {}).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends with the error when the work was lost to another worker.
+    pub async fn lost(&self) -> Error {
+        let mut lost = self.lost.subscribe();
+        // The sender lives as long as `self`, so this ends only when it is lost.
+        let waited = lost.wait_for(|lost| *lost).await;
+        debug_assert!(waited.is_ok(), "the sender is a field of self");
+        self.fenced()
+    }
+
+    /// Marks the work as done and lets go of it, not before a former holder that was overtaken has surely stopped
+    /// sending.
+    ///
+    /// # Errors
+    /// As [`Claim::save`].
+    pub async fn done(&self, change: impl FnOnce(&mut P)) -> Result<()> {
+        tokio::time::sleep(self.outlived - clock::monotonic()).await;
+        self.let_go(WorkStatus::Done, change).await
+    }
+
+    /// Lets go of the work, saying how it stands.
+    ///
+    /// # Errors
+    /// As [`Claim::save`].
+    pub async fn let_go(&self, status: WorkStatus, change: impl FnOnce(&mut P)) -> Result<()> {
+        if let Some(renewer) = self.renewer.get() {
+            renewer.abort();
+        }
+        self.save(|work| {
+            change(&mut work.progress);
+            work.lease = work.lease.released();
+            work.finished = (status == WorkStatus::Done).then(clock::wall);
+            work.status = status;
+        })
+        .await
+    }
+
+    fn fenced(&self) -> Error {
+        Error::fenced(format!(
+            "another worker has taken over {}; this one has stopped",
+            self.documents.name(&self.key)
+        ))
+    }
+}
+
+impl<P: Progress> Drop for Claim<P> {
+    fn drop(&mut self) {
+        if let Some(renewer) = self.renewer.get() {
+            renewer.abort();
+        }
+    }
+}

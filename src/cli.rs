@@ -1,0 +1,641 @@
+//! The command line: which commands and flags there are, and nothing about what their values mean.
+//!
+//! Values stay texts here. A flag, an environment variable and a key of the file are the same setting given in three
+//! places, so [`crate::config`] looks at all three together and explains what is wrong in one way; clap would know of
+//! the flag alone. That is also why its `env` attribute and its defaults are not used.
+
+use crate::config::layer::{self, RawArguments};
+use crate::error::{Error, Result};
+use crate::redact;
+use clap::builder::{PossibleValue, TypedValueParser};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, ValueHint};
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::sync::LazyLock;
+
+/// The version of the state documents that this program writes, and the newest that it reads.
+pub const STATE_VERSION: u32 = 1;
+
+/// Text is wrapped here whatever the terminal's width, so that help reads the same in a pull request.
+const HELP_WIDTH: usize = 100;
+
+static VERSION: LazyLock<String> =
+    LazyLock::new(|| format!("{} (state version {STATE_VERSION})", env!("CARGO_PKG_VERSION")));
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    /// Run one step, or all.
+    Step(StepName),
+    /// Show how far a job is.
+    Status {
+        /// As one JSON object.
+        json: bool,
+    },
+    /// List the jobs of a state store.
+    Jobs,
+    /// Give a job up.
+    Abandon,
+}
+
+impl Command {
+    /// Speaks to MongoDB, not only to the state store.
+    pub fn connects(self) -> bool {
+        matches!(self, Command::Step(_) | Command::Abandon)
+    }
+}
+
+/// The steps by the names that the command line has for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StepName {
+    /// The steps below in their order, each unless it is done already
+    All,
+    /// Connect, capture the checkpoint, list what there is to copy
+    Discover,
+    /// Divide the work, and pin what was decided
+    Plan,
+    /// Mark the target, drop or check what is there, create the collections
+    Prepare,
+    /// Copy the documents
+    Copy,
+    /// Build the indexes
+    Index,
+    /// Compare the target with what was copied
+    Verify,
+    /// Write the checkpoint; afterwards the target may go live
+    Commit,
+}
+
+impl StepName {
+    /// The name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            StepName::All => "all",
+            StepName::Discover => "discover",
+            StepName::Plan => "plan",
+            StepName::Prepare => "prepare",
+            StepName::Copy => "copy",
+            StepName::Index => "index",
+            StepName::Verify => "verify",
+            StepName::Commit => "commit",
+        }
+    }
+}
+
+impl fmt::Display for StepName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What a command line comes to.
+pub enum Parsed {
+    /// Something to run.
+    Run(Command, RawArguments),
+    /// Something to print on stdout, and be done: help, version, completions.
+    Print(String),
+}
+
+/// Parses the command line, the program's name first. Registers the secrets in it before anything can be printed.
+pub fn parse<I: IntoIterator<Item = OsString>>(arguments: I) -> Result<Parsed> {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    for argument in &arguments {
+        redact::register_uri(&argument.to_string_lossy());
+    }
+    let parsed = match Arguments::try_parse_from(arguments) {
+        Ok(parsed) => parsed,
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            return Ok(Parsed::Print(error.to_string().trim_end().to_owned()));
+        }
+        Err(error) => return Err(Error::bad_input(usage_error(&error.to_string()))),
+    };
+    let mut raw = RawArguments::default();
+    let command = match parsed.command {
+        Commands::Step(step) => {
+            step.take_into(&mut raw);
+            check_combinations(step.step, &raw)?;
+            Command::Step(step.step)
+        }
+        Commands::Status(status) => {
+            status.job.take_into(&mut raw);
+            status.store.take_into(&mut raw);
+            status.log.take_into(&mut raw);
+            Command::Status { json: status.json }
+        }
+        Commands::Jobs(jobs) => {
+            jobs.store.take_into(&mut raw);
+            jobs.log.take_into(&mut raw);
+            Command::Jobs
+        }
+        Commands::Abandon(abandon) => {
+            abandon.job.take_into(&mut raw);
+            abandon.store.take_into(&mut raw);
+            raw.set("target", &abandon.target);
+            raw.set("target-ca", &abandon.target_ca);
+            raw.set("lease", &abandon.lease);
+            raw.takeover = abandon.takeover;
+            abandon.log.take_into(&mut raw);
+            Command::Abandon
+        }
+        Commands::Completions { shell } => return Ok(Parsed::Print(completions(shell))),
+    };
+    Ok(Parsed::Run(command, raw))
+}
+
+/// clap's message without its usage block, in one line.
+fn usage_error(text: &str) -> String {
+    let message = text.split("\n\nUsage:").next().unwrap_or(text);
+    let message = message.split("\n\nFor more information").next().unwrap_or(message);
+    let lines: Vec<&str> = message.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let line = lines.join("; ").replace(":; ", ": ");
+    let line = line.strip_prefix("error: ").unwrap_or(&line);
+    format!("{line}; see `mongoferry --help`")
+}
+
+/// Flags that only some steps know what to do with.
+fn check_combinations(step: StepName, raw: &RawArguments) -> Result<()> {
+    let only =
+        |flag: &str, steps: &str| Error::bad_input(format!("--{flag} goes with {steps} only, not with `step {step}`"));
+    for flag in ["shard", "lane"] {
+        if raw.has(flag) && step != StepName::Copy {
+            return Err(only(flag, "`step copy`"));
+        }
+    }
+    if raw.has("namespace") && !matches!(step, StepName::Index | StepName::Verify) {
+        return Err(only("namespace", "`step index` and `step verify`"));
+    }
+    Ok(())
+}
+
+fn completions(shell: clap_complete::Shell) -> String {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "mongoferry", &mut script);
+    String::from_utf8_lossy(&script).trim_end().to_owned()
+}
+
+/// Copies a MongoDB replica set into another, in steps that can be killed anywhere and run again
+///
+/// The steps: discover → plan → prepare → copy → index → verify → commit. `step all` runs them in their order; run it again and
+/// it goes on where it was. What is known about a job lies in its state store.
+#[derive(Parser)]
+#[command(name = "mongoferry", version = VERSION.as_str(), term_width = HELP_WIDTH, disable_help_subcommand = true)]
+#[command(
+    after_help = "Exit codes: 0 done · 1 failed, try again · 2 the input must change · 3 another worker holds it · \
+4 findings to mend or accept · 75 out of time, run it again"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Commands,
+}
+
+#[derive(Subcommand)]
+enum Commands {
+    /// Run one step of a job, or all of them
+    Step(Box<StepArguments>),
+    /// Show how far a job is; reads the state store alone and changes nothing
+    Status(StatusArguments),
+    /// List the jobs of a state store
+    Jobs(JobsArguments),
+    /// Undo what a job holds outside its state, and mark it abandoned
+    Abandon(AbandonArguments),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+const SETTINGS_NOTE: &str = "A setting with an environment variable is also a key of the TOML file, named as the flag \
+is: `save-interval = \"1s\"`. Flags win over the environment, the environment over the file; an empty variable counts as \
+not set. Durations are written 500ms, 15s, 13m, 1h30m.";
+
+#[derive(Args)]
+#[command(next_line_help = true, after_help = SETTINGS_NOTE)]
+struct StepArguments {
+    /// The step to run
+    step: StepName,
+    #[command(flatten)]
+    job: JobFlag,
+    #[command(flatten)]
+    store: StoreFlags,
+    #[command(flatten)]
+    deployments: DeploymentFlags,
+    #[command(flatten)]
+    selection: SelectionFlags,
+    #[command(flatten)]
+    target: TargetFlags,
+    #[command(flatten)]
+    work: WorkFlags,
+    #[command(flatten)]
+    part: PartFlags,
+    #[command(flatten)]
+    log: LogFlags,
+}
+
+impl StepArguments {
+    fn take_into(&self, raw: &mut RawArguments) {
+        self.job.take_into(raw);
+        self.store.take_into(raw);
+        self.deployments.take_into(raw);
+        self.selection.take_into(raw);
+        self.target.take_into(raw);
+        self.work.take_into(raw);
+        self.part.take_into(raw);
+        self.log.take_into(raw);
+    }
+}
+
+#[derive(Args)]
+#[command(next_line_help = true, after_help = SETTINGS_NOTE)]
+struct StatusArguments {
+    /// Print one JSON object instead of text; docs/command-line.md describes it
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    job: JobFlag,
+    #[command(flatten)]
+    store: StoreFlags,
+    #[command(flatten)]
+    log: LogFlags,
+}
+
+#[derive(Args)]
+#[command(next_line_help = true, after_help = SETTINGS_NOTE)]
+struct JobsArguments {
+    #[command(flatten)]
+    store: StoreFlags,
+    #[command(flatten)]
+    log: LogFlags,
+}
+
+#[derive(Args)]
+#[command(next_line_help = true, after_help = SETTINGS_NOTE)]
+struct AbandonArguments {
+    #[command(flatten)]
+    job: JobFlag,
+    #[command(flatten)]
+    store: StoreFlags,
+    /// The target that the job has marked as its own, as a connection string [env: MONGOFERRY_TARGET]
+    #[arg(long, value_name = "URI", value_hint = ValueHint::Url)]
+    target: Option<String>,
+    /// Certificate authorities for the target, a PEM file, where the URI does not name them [env: MONGOFERRY_TARGET_CA]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    target_ca: Option<String>,
+    /// How long a silent worker counts as alive, 1s to 10m [default: 15s] [env: MONGOFERRY_LEASE]
+    #[arg(long, value_name = "DURATION")]
+    lease: Option<String>,
+    /// Claim at once what another worker seems to hold, without waiting for its lease to run out
+    #[arg(long)]
+    takeover: bool,
+    #[command(flatten)]
+    log: LogFlags,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Job and state")]
+struct JobFlag {
+    /// The job's name: up to 100 letters, digits, `.`, `_` and `-`. `abandon` wants it said [default: default] [env:
+    /// MONGOFERRY_JOB]
+    #[arg(long, value_name = "NAME")]
+    job: Option<String>,
+}
+
+impl JobFlag {
+    fn take_into(&self, raw: &mut RawArguments) {
+        raw.set("job", &self.job);
+    }
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Job and state")]
+struct StoreFlags {
+    /// A TOML file with settings; an unknown key is an error [default: mongoferry.toml in the working directory, when it is
+    /// there] [env: MONGOFERRY_CONFIG]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    config: Option<String>,
+    /// Where the state is kept: a folder, or s3://bucket/prefix [default: ./mongoferry-state] [env: MONGOFERRY_STATE]
+    #[arg(long, value_name = "URL", value_hint = ValueHint::DirPath)]
+    state: Option<String>,
+    /// The address of MinIO and the like, http:// or https://, used path-style. Credentials and region are found as the
+    /// AWS SDK finds them [default: AWS] [env: MONGOFERRY_S3_ENDPOINT]
+    #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
+    s3_endpoint: Option<String>,
+}
+
+impl StoreFlags {
+    fn take_into(&self, raw: &mut RawArguments) {
+        raw.set("config", &self.config);
+        raw.set("state", &self.state);
+        raw.set("s3-endpoint", &self.s3_endpoint);
+    }
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Source and target")]
+struct DeploymentFlags {
+    /// Where to copy from, a connection string; better in the environment, since everybody can read it in `ps` [env:
+    /// MONGOFERRY_SOURCE]
+    #[arg(long, value_name = "URI", value_hint = ValueHint::Url)]
+    source: Option<String>,
+    /// Where to copy to, a connection string [env: MONGOFERRY_TARGET]
+    #[arg(long, value_name = "URI", value_hint = ValueHint::Url)]
+    target: Option<String>,
+    /// Certificate authorities for the source, a PEM file, where the URI does not name them [env: MONGOFERRY_SOURCE_CA]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    source_ca: Option<String>,
+    /// Certificate authorities for the target, a PEM file, where the URI does not name them [env: MONGOFERRY_TARGET_CA]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    target_ca: Option<String>,
+}
+
+impl DeploymentFlags {
+    fn take_into(&self, raw: &mut RawArguments) {
+        raw.set("source", &self.source);
+        raw.set("target", &self.target);
+        raw.set("source-ca", &self.source_ca);
+        raw.set("target-ca", &self.target_ca);
+    }
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "What is copied")]
+struct SelectionFlags {
+    /// Copy only this: `db`, `db.*` (the same) or `db.collection`; repeated or comma-separated [default: everything] [env:
+    /// MONGOFERRY_INCLUDE]
+    #[arg(long, value_name = "NS")]
+    include: Vec<String>,
+    /// Do not copy this, whatever is included; written as for --include [default: nothing] [env: MONGOFERRY_EXCLUDE]
+    #[arg(long, value_name = "NS")]
+    exclude: Vec<String>,
+    /// Give it another name in the target: `db:db2` or `db.a:db2.b`; repeated or comma-separated, the more specific one
+    /// wins [default: none] [env: MONGOFERRY_RENAME]
+    #[arg(long, value_name = "FROM:TO")]
+    rename: Vec<String>,
+}
+
+impl SelectionFlags {
+    fn take_into(&self, raw: &mut RawArguments) {
+        raw.set("include", &self.include);
+        raw.set("exclude", &self.exclude);
+        raw.set("rename", &self.rename);
+    }
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "In the target")]
+struct TargetFlags {
+    /// When a collection of that name exists: stop; drop it; or keep it and put the documents beside what is there, where
+    /// another document with the same `_id` stays and is a finding [default: refuse] [env: MONGOFERRY_EXISTING]
+    #[arg(long, value_name = "CHOICE", value_parser = Suggested(layer::EXISTING))]
+    existing: Option<String>,
+    /// With --existing drop: drop also what an earlier job has committed, and what may be live by now
+    #[arg(long)]
+    drop_committed: bool,
+    /// Build indexes not at all; in the background, while documents arrive (unique and TTL indexes wait for the end); or
+    /// when all documents are there [default: foreground] [env: MONGOFERRY_CREATE_INDEX]
+    #[arg(long, value_name = "CHOICE", value_parser = Suggested(layer::CREATE_INDEX))]
+    create_index: Option<String>,
+    /// Where commit writes MongoShake's checkpoint: a connection string, or `none` to keep it in the state alone [default:
+    /// the target] [env: MONGOFERRY_CHECKPOINT_URI]
+    #[arg(long, value_name = "URI|none", value_hint = ValueHint::Url)]
+    checkpoint_uri: Option<String>,
+    /// The collection for it, as MongoShake's `checkpoint.storage.db` and `.collection` name it [default:
+    /// mongoshake.ckpt_default] [env: MONGOFERRY_CHECKPOINT_NAMESPACE]
+    #[arg(long, value_name = "NS")]
+    checkpoint_namespace: Option<String>,
+    /// Go on to commit although there are findings
+    #[arg(long)]
+    accept_findings: bool,
+}
+
+impl TargetFlags {
+    fn take_into(&self, raw: &mut RawArguments) {
+        raw.set("existing", &self.existing);
+        raw.drop_committed = self.drop_committed;
+        raw.set("create-index", &self.create_index);
+        raw.set("checkpoint-uri", &self.checkpoint_uri);
+        raw.set("checkpoint-namespace", &self.checkpoint_namespace);
+        raw.accept_findings = self.accept_findings;
+    }
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Time")]
+struct WorkFlags {
+    /// Begin to stop when this much time is used up, at least 1s; exits with 75 within 2 s more [default: no limit] [env:
+    /// MONGOFERRY_TIME_BUDGET]
+    #[arg(long, value_name = "DURATION")]
+    time_budget: Option<String>,
+    /// How often a lane saves its cursors, from 10ms to a third of the lease; after a kill at most this much is done
+    /// again, beside what was in flight [default: 200ms in a folder, 2s on S3, never more than a third of the lease] [env:
+    /// MONGOFERRY_SAVE_INTERVAL]
+    #[arg(long, value_name = "DURATION")]
+    save_interval: Option<String>,
+    /// How long a silent worker counts as alive, 1s to 10m [default: 15s] [env: MONGOFERRY_LEASE]
+    #[arg(long, value_name = "DURATION")]
+    lease: Option<String>,
+    /// Claim at once what another worker seems to hold, without waiting for its lease to run out
+    #[arg(long)]
+    takeover: bool,
+}
+
+impl WorkFlags {
+    fn take_into(&self, raw: &mut RawArguments) {
+        raw.set("time-budget", &self.time_budget);
+        raw.set("save-interval", &self.save_interval);
+        raw.set("lease", &self.lease);
+        raw.takeover = self.takeover;
+    }
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "A part of a step")]
+struct PartFlags {
+    /// With `step copy`: only this shard's lanes [default: all shards]
+    #[arg(long, value_name = "NAME")]
+    shard: Option<String>,
+    /// With `step copy`: only this lane, numbered from 0 within its shard; --shard may be left out where there is only one
+    /// [default: all lanes]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    lane: Option<String>,
+    /// With `step index` and `step verify`: only this collection, by its name in the source [default: all collections]
+    #[arg(long, value_name = "NS")]
+    namespace: Option<String>,
+}
+
+impl PartFlags {
+    fn take_into(&self, raw: &mut RawArguments) {
+        raw.set("shard", &self.shard);
+        raw.set("lane", &self.lane);
+        raw.set("namespace", &self.namespace);
+    }
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Output")]
+struct LogFlags {
+    /// Results and logs as text, with a progress bar on a terminal; or as JSON lines for machines [default: text] [env:
+    /// MONGOFERRY_LOG_FORMAT]
+    #[arg(long, value_name = "FORMAT", value_parser = Suggested(layer::LOG_FORMATS))]
+    log_format: Option<String>,
+    /// The least important lines to log [default: info; warn with --quiet] [env: MONGOFERRY_LOG_LEVEL]
+    #[arg(long, value_name = "LEVEL", value_parser = Suggested(layer::LOG_LEVELS))]
+    log_level: Option<String>,
+    /// No progress, and no log lines below warn
+    #[arg(long)]
+    quiet: bool,
+}
+
+impl LogFlags {
+    fn take_into(&self, raw: &mut RawArguments) {
+        raw.set("log-format", &self.log_format);
+        raw.set("log-level", &self.log_level);
+        raw.quiet = self.quiet;
+    }
+}
+
+/// Words that help and completions show, without being enforced here: `config` does, for all three places alike.
+#[derive(Clone)]
+struct Suggested(&'static [&'static str]);
+
+impl TypedValueParser for Suggested {
+    type Value = String;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        argument: Option<&clap::Arg>,
+        value: &OsStr,
+    ) -> std::result::Result<String, clap::Error> {
+        clap::builder::StringValueParser::new().parse_ref(command, argument, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(self.0.iter().map(PossibleValue::new)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may fail")]
+    use super::*;
+    use crate::config::layer::{Places, SETTINGS};
+    use crate::error::Kind;
+    use std::path::Path;
+
+    fn parse_words(words: &[&str]) -> Result<Parsed> {
+        parse(std::iter::once("mongoferry").chain(words.iter().copied()).map(OsString::from))
+    }
+
+    fn printed(words: &[&str]) -> String {
+        match parse_words(words) {
+            Ok(Parsed::Print(text)) => text,
+            Ok(Parsed::Run(command, _)) => panic!("{words:?} runs {command:?}"),
+            Err(error) => panic!("{words:?}: {error}"),
+        }
+    }
+
+    /// `UPDATE_GOLDEN=1 cargo test help_texts` rewrites them; read the difference before you commit it.
+    #[test]
+    fn help_texts() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/help");
+        for command in ["", "step", "status", "jobs", "abandon", "completions"] {
+            let (name, words) =
+                if command.is_empty() { ("mongoferry", vec!["--help"]) } else { (command, vec![command, "--help"]) };
+            let text = format!("{}\n", printed(&words));
+            let file = folder.join(format!("{name}.txt"));
+            if crate::environment::variable("UPDATE_GOLDEN").is_some() {
+                std::fs::write(&file, &text).unwrap();
+            }
+            let golden = std::fs::read_to_string(&file).unwrap_or_default();
+            assert_eq!(text, golden, "{} differs; UPDATE_GOLDEN=1 rewrites it", file.display());
+            assert!(text.lines().all(|line| line.chars().count() <= HELP_WIDTH), "{name} is too wide");
+        }
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    /// A flag that config does not know, or a setting without a flag, would be ignored silently.
+    #[test]
+    fn flags_and_settings_are_the_same() {
+        let command = Arguments::command();
+        let step = command.find_subcommand("step").unwrap();
+        let mut flags: Vec<&str> = step.get_arguments().filter_map(|argument| argument.get_long()).collect();
+        let mut settings: Vec<&str> = SETTINGS.iter().map(|setting| setting.name).collect();
+        flags.sort_unstable();
+        settings.sort_unstable();
+        assert_eq!(flags, settings);
+        for subcommand in command.get_subcommands() {
+            for argument in subcommand.get_arguments() {
+                let Some(setting) = argument.get_long().and_then(layer::find) else { continue };
+                let help = argument.get_help().unwrap().to_string();
+                let named = help.contains(&format!("[env: {}]", setting.variable()));
+                assert_eq!(named, setting.places != Places::Flag, "{}: {help}", setting.name);
+            }
+        }
+    }
+
+    #[test]
+    fn every_flag_reaches_the_raw_arguments() {
+        let mut words = vec!["step".to_owned(), "index".to_owned()];
+        let valued = SETTINGS.iter().filter(|setting| !setting.switch && !["shard", "lane"].contains(&setting.name));
+        for setting in valued.clone() {
+            words.push(format!("--{}={}-value", setting.name, setting.name));
+        }
+        words.extend(["--drop-committed", "--accept-findings", "--takeover", "--quiet"].map(str::to_owned));
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let Parsed::Run(command, raw) = parse_words(&words).unwrap() else { panic!("prints") };
+        assert_eq!(command, Command::Step(StepName::Index));
+        for setting in valued {
+            assert!(raw.has(setting.name), "{}", setting.name);
+        }
+        assert!(raw.drop_committed && raw.accept_findings && raw.takeover && raw.quiet);
+    }
+
+    #[test]
+    fn the_version_says_which_state_it_writes() {
+        assert_eq!(printed(&["--version"]), format!("mongoferry {} (state version 1)", env!("CARGO_PKG_VERSION")));
+    }
+
+    #[test]
+    fn completions_are_printed() {
+        for (shell, part) in
+            [("bash", "complete -F"), ("zsh", "#compdef mongoferry"), ("fish", "complete -c mongoferry")]
+        {
+            assert!(printed(&["completions", shell]).contains(part), "{shell}");
+        }
+    }
+
+    #[test]
+    fn usage_errors_are_one_line() {
+        let table: [(&[&str], &str); 16] = [
+            (&[], "requires a subcommand"),
+            (&["stop"], "unrecognized subcommand 'stop'"),
+            (&["step"], "<STEP>"),
+            (&["step", "coppy"], "invalid value 'coppy' for '<STEP>'"),
+            (&["step", "coppy"], "'copy'"),
+            (&["step", "all", "--jop", "x"], "'--jop'"),
+            (&["step", "all", "--jop", "x"], "'--job'"),
+            (&["step", "all", "--job"], "--job <NAME>"),
+            (&["step", "all", "--job", "a", "--job", "b"], "cannot be used multiple times"),
+            (&["step", "all", "copy"], "'copy'"),
+            (&["status", "--source", "mongodb://h"], "'--source'"),
+            (&["step", "all", "--lane", "1"], "--lane goes with `step copy` only"),
+            (&["step", "index", "--shard", "rs0"], "--shard goes with `step copy` only"),
+            (&["step", "copy", "--namespace", "a.b"], "--namespace goes with `step index` and `step verify` only"),
+            (&["completions", "tcsh"], "tcsh"),
+            (&["step", "all", "mongodb://u:secret-60x@h/"], "unexpected argument"),
+        ];
+        for (words, part) in table {
+            let error = parse_words(words).map(|_| ()).unwrap_err();
+            let text = redact::redact(&error.to_string()).into_owned();
+            assert_eq!(error.kind(), Kind::BadInput);
+            assert!(text.contains(part), "{words:?}: {text}");
+            assert!(!text.contains(['\n', '\r']) && !text.contains("secret-60x") && !text.contains("Usage"), "{text}");
+        }
+    }
+}

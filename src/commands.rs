@@ -1,0 +1,193 @@
+//! What each command does, from settings to the line that it prints.
+
+use crate::abandon;
+use crate::cli::{Command, StepName};
+use crate::config::Settings;
+use crate::context::Context;
+use crate::driver::{self, Named};
+use crate::error::{Error, Result};
+use crate::model::step::Step;
+use crate::output;
+use crate::progress;
+use crate::state::document::Documents;
+use crate::status::{self, Status};
+use crate::stop::{Reason, Stop};
+use crate::telemetry::LogFormat;
+use serde_json::json;
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// How a command ended that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// All is done.
+    Done,
+    /// Out of time, or told to stop: run it again.
+    Yield,
+}
+
+/// Runs a command to its end.
+///
+/// # Errors
+/// The command's.
+pub fn run(command: Command, settings: Settings) -> Result<Outcome> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::internal(format!("the runtime does not start: {error}")))?;
+    let result = runtime.block_on(run_async(command, settings));
+    // A read that hangs in the file system must not keep the process from ending in time.
+    runtime.shutdown_background();
+    result
+}
+
+async fn run_async(command: Command, settings: Settings) -> Result<Outcome> {
+    let stop = Stop::default();
+    listen(&stop);
+    if let Some(budget) = settings.time_budget {
+        let stop = stop.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(budget).await;
+            stop.request(Reason::TimeBudget);
+        });
+    }
+    let context = Context::open(settings, stop).await?;
+    match command {
+        Command::Step(step) => run_steps(&context, step).await,
+        Command::Status { json } => show_status(&context, json).await,
+        Command::Jobs => list_jobs(&context).await,
+        Command::Abandon => output::result_line(&abandon::run(&context).await?).map(|()| Outcome::Done),
+    }
+}
+
+async fn run_steps(context: &Context, name: StepName) -> Result<Outcome> {
+    let shown = progress::show(context);
+    let result = match single(name) {
+        None => driver::run_all(context).await,
+        Some(step) => driver::run_step(context, step, Named::ByHand).await,
+    };
+    drop(shown);
+    let is_json = context.settings.log_format == LogFormat::Json;
+    match result? {
+        driver::Outcome::Done { step, summary } => {
+            if is_json {
+                output::result_json(&json!({ "step": name.as_str(), "status": "done", "summary": summary }))?;
+            } else {
+                output::result_line(&format!("{step} done: {summary}"))?;
+            }
+            Ok(Outcome::Done)
+        }
+        driver::Outcome::Yield { step, reason } => {
+            if is_json {
+                output::result_json(&json!({ "step": name.as_str(), "status": "yield", "in": step, "reason": reason }))?;
+            } else {
+                output::result_line(&format!("{step} yielded: {reason}; run the same command again"))?;
+            }
+            Ok(Outcome::Yield)
+        }
+    }
+}
+
+fn single(name: StepName) -> Option<Step> {
+    match name {
+        StepName::All => None,
+        StepName::Discover => Some(Step::Discover),
+        StepName::Plan => Some(Step::Plan),
+        StepName::Prepare => Some(Step::Prepare),
+        StepName::Copy => Some(Step::Copy),
+        StepName::Index => Some(Step::Index),
+        StepName::Verify => Some(Step::Verify),
+        StepName::Commit => Some(Step::Commit),
+    }
+}
+
+async fn show_status(context: &Context, as_json: bool) -> Result<Outcome> {
+    let name = context.settings.job.to_string();
+    let Some(status) = status::read(&context.documents, &name).await? else {
+        return Err(abandon::unknown(context));
+    };
+    if as_json {
+        let value = serde_json::to_value(&status).map_err(|error| Error::internal(error.to_string()))?;
+        output::result_json(&value)?;
+    } else {
+        output::result_line(&text(&status))?;
+    }
+    Ok(Outcome::Done)
+}
+
+async fn list_jobs(context: &Context) -> Result<Outcome> {
+    let store = context.documents.store();
+    let keys = Documents::new(std::sync::Arc::clone(store), "").list("").await?;
+    let names: BTreeSet<&str> = keys.iter().filter_map(|key| key.split_once('/')).map(|(job, _)| job).collect();
+    for name in names {
+        let documents = Documents::new(std::sync::Arc::clone(store), name);
+        if let Some(status) = status::read(&documents, name).await? {
+            output::result_line(&headline(&status))?;
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+fn headline(status: &Status) -> String {
+    let word = word(status);
+    let Status { job, documents, bytes, .. } = status;
+    format!(
+        "{job}: {word}, {} of about {} documents, {} of about {}",
+        documents.written,
+        documents.estimated_total.max(documents.written),
+        indicatif::HumanBytes(bytes.written),
+        indicatif::HumanBytes(bytes.estimated_total.max(bytes.written)),
+    )
+}
+
+fn word(status: &Status) -> String {
+    serde_json::to_value(status.status).ok().and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+/// A status for people.
+fn text(status: &Status) -> String {
+    let mut lines = vec![headline(status)];
+    for step in &status.steps {
+        let summary = if step.summary.is_empty() { String::new() } else { format!("  {}", step.summary) };
+        lines.push(format!("  {:<9} {:<9}{summary}", step.step.name(), step.status).trim_end().to_owned());
+    }
+    for lane in &status.lanes {
+        lines.push(format!(
+            "  lane {}/{}: {}, {} of {} partitions, {} documents, claimed {} times",
+            lane.shard, lane.lane, lane.status, lane.finished, lane.partitions, lane.written, lane.epoch
+        ));
+    }
+    if let Some(replayed) = status.documents.replayed.filter(|replayed| *replayed > 0) {
+        lines.push(format!("  {replayed} documents were sent once more after a stop, and recognised"));
+    }
+    for (name, checkpoint) in status.checkpoint.iter().flatten() {
+        lines.push(format!("  checkpoint of {name}: Timestamp({}, {})", checkpoint.seconds, checkpoint.increment));
+    }
+    lines.extend(status.error.iter().map(|error| format!("  stopped at: {error}")));
+    lines.extend(status.findings.iter().map(|finding| format!("  finding: {} {}", finding.namespace, finding.text)));
+    lines.extend(status.notes.iter().map(|note| format!("  note: {} {}", note.namespace, note.text)));
+    lines.join("\n")
+}
+
+/// Asks the run to stop at the first SIGINT or SIGTERM, and ends the process at the second.
+fn listen(stop: &Stop) {
+    use tokio::signal::unix::{SignalKind, signal};
+    static ASKED: AtomicBool = AtomicBool::new(false);
+    for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
+        let stop = stop.clone();
+        match signal(kind) {
+            Err(error) => tracing::warn!("signals cannot be heard: {error}"),
+            Ok(mut signals) => {
+                tokio::spawn(async move {
+                    while signals.recv().await.is_some() {
+                        if ASKED.swap(true, Ordering::SeqCst) {
+                            // What is not saved is done again by the next run, as after any crash.
+                            std::process::exit(i32::from(crate::error::EXIT_YIELD));
+                        }
+                        stop.request(Reason::Signal);
+                    }
+                });
+            }
+        }
+    }
+}

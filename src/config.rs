@@ -1,0 +1,443 @@
+//! From what was given to what is meant: flags, environment and file in, [`Settings`] out.
+//!
+//! Everything that can be known to be wrong without asking a server or the store is refused here, in one way: where the
+//! value was given, the value (never a secret one), what is wrong, what would be right. After this nobody looks at a
+//! raw argument again.
+
+pub mod file;
+pub mod layer;
+#[cfg(test)]
+mod tests;
+
+use crate::cli::Command;
+use crate::connection_string::ConnectionString;
+use crate::environment::Environment;
+use crate::error::{Error, Result};
+use crate::model::choice::{CreateIndex, Existing};
+use crate::model::job_name::JobName;
+use crate::model::namespace::{Filter, Namespace, Pattern, Renames};
+use crate::telemetry::LogFormat;
+use layer::{CREATE_INDEX, EXISTING, Given, LOG_FORMATS, LOG_LEVELS, Layers, Places, RawArguments, SETTINGS, nearest};
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tracing::Level;
+
+/// Where the state is when nobody says otherwise.
+const DEFAULT_STATE: &str = "./mongoferry-state";
+
+/// Long enough for a worker that is slow or paused for a moment, short enough for a person who waits for a dead one.
+const DEFAULT_LEASE: Duration = Duration::from_secs(15);
+
+/// Shorter, and a slow answer of the store looks like a death; longer, and nobody would wait for it.
+const LEASE_RANGE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(600);
+
+/// A save in a folder costs an fsync.
+const DEFAULT_SAVE_INTERVAL_IN_A_FOLDER: Duration = Duration::from_millis(200);
+
+/// A save in S3 costs $5 a million, and a prefix takes 3,500 a second: 4,000 lanes must fit.
+const DEFAULT_SAVE_INTERVAL_ON_S3: Duration = Duration::from_secs(2);
+
+/// Faster than any store saves.
+const SHORTEST_SAVE_INTERVAL: Duration = Duration::from_millis(10);
+
+/// A lane that saves this often within its lease can lose one save, and wait for a slow one, without losing the lane.
+const SAVES_PER_LEASE: u32 = 3;
+
+/// Less is not enough to connect and claim.
+const SHORTEST_TIME_BUDGET: Duration = Duration::from_secs(1);
+
+/// What MongoShake calls it when nobody says otherwise (`checkpoint.storage.db`, `checkpoint.storage.collection`).
+const DEFAULT_CHECKPOINT_NAMESPACE: (&str, &str) = ("mongoshake", "ckpt_default");
+
+/// Where the state is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StateUrl {
+    /// In a folder.
+    Folder(PathBuf),
+    /// In a bucket of S3, MinIO and the like.
+    S3 {
+        /// The bucket.
+        bucket: String,
+        /// What all keys start with, without a slash at either end; may be empty.
+        prefix: String,
+    },
+}
+
+impl fmt::Display for StateUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StateUrl::Folder(path) => path.display().fmt(f),
+            StateUrl::S3 { bucket, prefix } if prefix.is_empty() => write!(f, "s3://{bucket}"),
+            StateUrl::S3 { bucket, prefix } => write!(f, "s3://{bucket}/{prefix}"),
+        }
+    }
+}
+
+/// Where commit writes MongoShake's checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum CheckpointUri {
+    /// Into the target.
+    #[default]
+    Target,
+    /// Nowhere: it is in the state alone.
+    None,
+    /// Into a third deployment.
+    Uri(ConnectionString),
+}
+
+/// What is meant, complete and checked. `Debug` shows no secrets.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The job.
+    pub job: JobName,
+    /// Where its state is.
+    pub state: StateUrl,
+    /// Where S3 is, when it is not AWS's.
+    pub s3_endpoint: Option<String>,
+    /// Where to copy from; [`Settings::source`] for whoever needs it.
+    pub source: Option<ConnectionString>,
+    /// Where to copy to; [`Settings::target`] for whoever needs it.
+    pub target: Option<ConnectionString>,
+    /// Certificate authorities for the source. With it, the connection is encrypted.
+    pub source_ca: Option<PathBuf>,
+    /// Certificate authorities for the target. With it, the connection is encrypted.
+    pub target_ca: Option<PathBuf>,
+    /// What is copied.
+    pub filter: Filter,
+    /// What it is called in the target.
+    pub renames: Renames,
+    /// What happens to collections that are in the target already.
+    pub existing: Existing,
+    /// They may be dropped although an earlier job committed them.
+    pub drop_committed: bool,
+    /// When indexes are built.
+    pub create_index: CreateIndex,
+    /// Where the checkpoint goes.
+    pub checkpoint_uri: CheckpointUri,
+    /// The collection for it.
+    pub checkpoint_namespace: Namespace,
+    /// Findings do not stop the commit.
+    pub accept_findings: bool,
+    /// When to begin to stop; never when none.
+    pub time_budget: Option<Duration>,
+    /// How often a lane saves: at most a third of the lease.
+    pub save_interval: Duration,
+    /// How long a silent worker counts as alive.
+    pub lease: Duration,
+    /// Claim what another worker seems to hold.
+    pub takeover: bool,
+    /// Only this shard's lanes.
+    pub shard: Option<String>,
+    /// Only this lane, numbered within its shard. Without a shard it means the only one: whoever knows the shards has to
+    /// refuse it where there are several.
+    pub lane: Option<u32>,
+    /// Only this collection, by its name in the source.
+    pub namespace: Option<Namespace>,
+    /// How results and logs look.
+    pub log_format: LogFormat,
+    /// The least important lines to log.
+    pub log_level: Level,
+    /// No progress.
+    pub quiet: bool,
+    /// What the user should hear about the settings, though nothing is wrong; to be logged as warnings.
+    pub notices: Vec<String>,
+}
+
+impl Settings {
+    /// Decides what is meant. `directory` is where the file is looked for: the working directory, but in tests.
+    pub fn resolve(
+        command: Command,
+        flags: &RawArguments,
+        environment: &Environment,
+        directory: &Path,
+    ) -> Result<Self> {
+        let mut layers = Layers { flags, environment, file: None };
+        let named = layers.given("config");
+        layers.file = file::read(named.as_ref().map(Given::text), directory)?;
+        Resolver { layers, notices: Vec::new() }.resolve(command)
+    }
+
+    /// The source, or what to do when there is none.
+    pub fn source(&self) -> Result<&ConnectionString> {
+        self.source.as_ref().ok_or_else(|| missing("source"))
+    }
+
+    /// The target, or what to do when there is none.
+    pub fn target(&self) -> Result<&ConnectionString> {
+        self.target.as_ref().ok_or_else(|| missing("target"))
+    }
+}
+
+/// Whether errors should be JSON, for those that come up before there are settings. What is wrong with the value itself
+/// is told later.
+pub fn wants_json(flags: &RawArguments, environment: &Environment) -> bool {
+    let layers = Layers { flags, environment, file: None };
+    layers.given("log-format").is_some_and(|given| given.text() == "json")
+}
+
+fn missing(name: &str) -> Error {
+    let variable = layer::find(name).map(layer::Setting::variable).unwrap_or_default();
+    Error::bad_input(format!(
+        "no {name} is given; set {variable}, or `{name}` in {}, or --{name} URI",
+        file::DEFAULT_NAME
+    ))
+}
+
+struct Resolver<'a> {
+    layers: Layers<'a>,
+    notices: Vec<String>,
+}
+
+impl Resolver<'_> {
+    fn resolve(mut self, command: Command) -> Result<Settings> {
+        self.notice_ineffective_variables();
+        let job = self.job(command)?;
+        let state = self.parsed("state", parse_state)?;
+        let state = state.unwrap_or_else(|| StateUrl::Folder(PathBuf::from(DEFAULT_STATE)));
+        let source = self.connection_string("source")?;
+        let target = self.connection_string("target")?;
+        let (mut source_ca, mut target_ca) = (None, None);
+        if command.connects() {
+            source_ca = self.certificate_authorities("source-ca", source.as_ref())?;
+            target_ca = self.certificate_authorities("target-ca", target.as_ref())?;
+        }
+        let existing = self.word("existing", EXISTING, &Existing::ALL)?.unwrap_or_default();
+        if self.layers.flags.drop_committed && existing != Existing::Drop {
+            return Err(Error::bad_input(format!(
+                "--drop-committed goes with --existing drop only; existing collections are set to `{existing}`"
+            )));
+        }
+        let lease = self.duration("lease", LEASE_RANGE)?.unwrap_or(DEFAULT_LEASE);
+        let quiet = self.layers.flags.quiet;
+        let levels = [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE];
+        let default_level = if quiet { Level::WARN } else { Level::INFO };
+        let (db, collection) = DEFAULT_CHECKPOINT_NAMESPACE;
+        Ok(Settings {
+            job,
+            s3_endpoint: self.parsed("s3-endpoint", parse_endpoint)?,
+            source,
+            target,
+            source_ca,
+            target_ca,
+            filter: self.filter()?,
+            renames: self.renames()?,
+            existing,
+            drop_committed: self.layers.flags.drop_committed,
+            create_index: self.word("create-index", CREATE_INDEX, &CreateIndex::ALL)?.unwrap_or_default(),
+            checkpoint_uri: self.checkpoint_uri()?,
+            checkpoint_namespace: self
+                .parsed("checkpoint-namespace", parse_checkpoint_namespace)?
+                .unwrap_or_else(|| Namespace::new(db, collection)),
+            accept_findings: self.layers.flags.accept_findings,
+            time_budget: self.duration("time-budget", SHORTEST_TIME_BUDGET..=Duration::MAX)?,
+            save_interval: self.save_interval(&state, lease)?,
+            lease,
+            takeover: self.layers.flags.takeover,
+            shard: self.parsed("shard", parse_shard)?,
+            lane: self.parsed("lane", |text| text.parse().map_err(|_| "a lane is a number from 0 on".to_owned()))?,
+            namespace: self.parsed("namespace", Namespace::parse_valid)?,
+            log_format: self.word("log-format", LOG_FORMATS, &[LogFormat::Text, LogFormat::Json])?.unwrap_or_default(),
+            log_level: self.word("log-level", LOG_LEVELS, &levels)?.unwrap_or(default_level),
+            quiet,
+            notices: self.notices,
+            state,
+        })
+    }
+
+    fn parsed<T>(&self, name: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Option<T>> {
+        let parse = |given: Given| parse(given.text()).map_err(|reason| given.refuse(reason));
+        self.layers.given(name).map(parse).transpose()
+    }
+
+    /// One of some words, and what it stands for at the same place of the other list.
+    fn word<T: Copy>(&self, name: &str, words: &[&str], meanings: &[T]) -> Result<Option<T>> {
+        self.parsed(name, |text| {
+            let meant = words.iter().zip(meanings).find(|(word, _)| **word == text);
+            meant.map(|(_, meaning)| *meaning).ok_or_else(|| format!("choose one of {}", words.join(", ")))
+        })
+    }
+
+    fn duration(&self, name: &str, range: RangeInclusive<Duration>) -> Result<Option<Duration>> {
+        self.parsed(name, |text| {
+            let duration = humantime::parse_duration(text)
+                .map_err(|_| "not a duration; write it like 500ms, 15s, 13m or 1h30m".to_owned())?;
+            let shown = |duration: &Duration| humantime::format_duration(*duration).to_string().replace(' ', "");
+            match (range.contains(&duration), range.end() == &Duration::MAX) {
+                (true, _) => Ok(duration),
+                (false, true) => Err(format!("must be at least {}", shown(range.start()))),
+                (false, false) => Err(format!("must be from {} to {}", shown(range.start()), shown(range.end()))),
+            }
+        })
+    }
+
+    /// Giving up a job is not done by default: the name has to be said somewhere.
+    fn job(&self, command: Command) -> Result<JobName> {
+        match self.parsed("job", JobName::parse)? {
+            Some(job) => Ok(job),
+            None if command == Command::Abandon => {
+                Err(Error::bad_input("`abandon` wants to be told which job; name it with --job NAME"))
+            }
+            None => Ok(JobName::default()),
+        }
+    }
+
+    fn save_interval(&self, state: &StateUrl, lease: Duration) -> Result<Duration> {
+        let longest = lease / SAVES_PER_LEASE;
+        let Some(interval) = self.duration("save-interval", SHORTEST_SAVE_INTERVAL..=Duration::MAX)? else {
+            let default = match state {
+                StateUrl::Folder(_) => DEFAULT_SAVE_INTERVAL_IN_A_FOLDER,
+                StateUrl::S3 { .. } => DEFAULT_SAVE_INTERVAL_ON_S3,
+            };
+            return Ok(default.min(longest));
+        };
+        if interval > longest {
+            let [longest, lease] = [longest, lease].map(|duration| humantime::format_duration(duration).to_string());
+            return self
+                .parsed("save-interval", |_| {
+                    Err(format!(
+                        "must be at most a third of the lease of {lease}, which is {longest}; or raise --lease"
+                    ))
+                })
+                .map(|interval| interval.unwrap_or_default());
+        }
+        Ok(interval)
+    }
+
+    fn connection_string(&mut self, name: &str) -> Result<Option<ConnectionString>> {
+        let Some(given) = self.layers.given(name) else { return Ok(None) };
+        let parsed = ConnectionString::parse(given.text()).map_err(|reason| given.refuse(reason))?;
+        for option in parsed.weaker_than_majority() {
+            self.notices.push(format!(
+                "{}: `{option}` is overridden by majority, since what is not acknowledged by a majority can be rolled back",
+                given.place()
+            ));
+        }
+        Ok(Some(parsed))
+    }
+
+    fn checkpoint_uri(&mut self) -> Result<CheckpointUri> {
+        match self.layers.given("checkpoint-uri") {
+            None => Ok(CheckpointUri::Target),
+            Some(given) if given.text() == "none" => Ok(CheckpointUri::None),
+            Some(_) => {
+                let uri = self.connection_string("checkpoint-uri").map_err(|error| {
+                    Error::bad_input(format!("{error}; or say `none` to keep the checkpoint in the state alone"))
+                })?;
+                Ok(uri.map_or(CheckpointUri::Target, CheckpointUri::Uri))
+            }
+        }
+    }
+
+    fn certificate_authorities(&self, name: &str, uri: Option<&ConnectionString>) -> Result<Option<PathBuf>> {
+        self.parsed(name, |text| {
+            let named_in_uri = uri.and_then(|uri| uri.option("tlsCAFile"));
+            if let Some(other) = named_in_uri {
+                return Err(format!(
+                    "the connection string names another one, tlsCAFile={other}; leave one of them out"
+                ));
+            }
+            let tls = uri.and_then(|uri| uri.option("tls").or_else(|| uri.option("ssl")));
+            if tls == Some("false") {
+                return Err("the connection string says tls=false; leave one of them out".to_owned());
+            }
+            let content = std::fs::read(text).map_err(|error| format!("cannot be read: {error}"))?;
+            let begins = b"-----BEGIN CERTIFICATE-----";
+            if !content.windows(begins.len()).any(|window| window == begins) {
+                return Err("holds no certificate; it must be a PEM file with `-----BEGIN CERTIFICATE-----`".to_owned());
+            }
+            Ok(PathBuf::from(text))
+        })
+    }
+
+    fn patterns(&self, name: &str) -> Result<Vec<Pattern>> {
+        let Some(given) = self.layers.given(name) else { return Ok(Vec::new()) };
+        given.values().into_iter().map(|value| Pattern::parse(value).map_err(|reason| given.refuse(reason))).collect()
+    }
+
+    fn filter(&self) -> Result<Filter> {
+        let include = self.patterns("include")?;
+        let exclude = self.patterns("exclude")?;
+        Filter::new(include, exclude).map_err(|reason| match self.layers.given("include") {
+            Some(given) => given.refuse(reason),
+            None => Error::bad_input(reason),
+        })
+    }
+
+    fn renames(&self) -> Result<Renames> {
+        let Some(given) = self.layers.given("rename") else { return Ok(Renames::default()) };
+        Renames::parse(given.values()).map_err(|reason| Error::bad_input(format!("{}: {reason}", given.place())))
+    }
+
+    /// A variable that looks like a setting and is none would be a setting that silently does nothing.
+    fn notice_ineffective_variables(&mut self) {
+        let settable = || SETTINGS.iter().filter(|setting| setting.places != Places::Flag);
+        let known: Vec<String> = settable().map(layer::Setting::variable).collect();
+        for name in self.layers.environment.names().filter(|name| !known.iter().any(|known| known == name)) {
+            if let Some(flag) = SETTINGS.iter().find(|setting| setting.variable() == name) {
+                self.notices.push(format!("{name} does nothing; --{} is given on the command line only", flag.name));
+            } else if let Some(meant) = nearest(name, known.iter().map(String::as_str)) {
+                self.notices.push(format!("{name} does nothing; did you mean {meant}?"));
+            }
+        }
+    }
+}
+
+fn parse_state(text: &str) -> Result<StateUrl, String> {
+    let wanted = "name a folder, or s3://bucket/prefix";
+    let Some(rest) = text.strip_prefix("s3://") else {
+        let is_other_url = text.contains("://") || text.to_ascii_lowercase().starts_with("s3:");
+        if text.is_empty() || is_other_url || text.contains('\0') {
+            return Err(format!("not a place for state; {wanted}"));
+        }
+        return Ok(StateUrl::Folder(PathBuf::from(text)));
+    };
+    let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+    let prefix = prefix.trim_end_matches('/');
+    let safe = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '-');
+    if !(3..=63).contains(&bucket.len()) || !bucket.chars().all(safe) {
+        return Err(format!("no bucket has this name (3 to 63 lower-case letters, digits, `.`, `-`); {wanted}"));
+    }
+    // The keys below it are safe as paths too, so that a bucket can be copied into a folder.
+    let safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '=' | '+');
+    let good_segment = |segment: &str| !segment.is_empty() && !segment.starts_with('.') && segment.chars().all(safe);
+    if !prefix.is_empty() && !prefix.split('/').all(good_segment) {
+        return Err(
+            "a prefix has parts of letters, digits, `.`, `_`, `-`, `=`, `+`, none empty or with a dot first".to_owned()
+        );
+    }
+    Ok(StateUrl::S3 { bucket: bucket.to_owned(), prefix: prefix.to_owned() })
+}
+
+fn parse_endpoint(text: &str) -> Result<String, String> {
+    let wanted = "write it like http://127.0.0.1:9000";
+    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    let host = rest.ok_or_else(|| format!("not an http:// or https:// address; {wanted}"))?;
+    let host = host.trim_end_matches('/');
+    if host.contains('@') {
+        return Err(
+            "credentials do not belong here; the AWS SDK finds them, in AWS_ACCESS_KEY_ID for example".to_owned()
+        );
+    }
+    let port = host.rsplit_once(':').map(|(_, port)| port).filter(|port| !port.ends_with(']'));
+    let good_port = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0));
+    if host.is_empty() || host.starts_with(':') || !good_port || host.contains(['/', '?', '#', ' ']) {
+        return Err(format!("not just a host and a port; {wanted}"));
+    }
+    Ok(text.trim_end_matches('/').to_owned())
+}
+
+fn parse_checkpoint_namespace(text: &str) -> Result<Namespace, String> {
+    let namespace = Namespace::parse_valid(text)?;
+    // The server's own, and the place of the markers; `mongoshake` is special too, and just right.
+    let refused = ["admin", "config", "local", "mongoferry"].contains(&namespace.db());
+    if refused || namespace.collection().starts_with("system.") {
+        return Err("a checkpoint cannot be kept there; the usual place is mongoshake.ckpt_default".to_owned());
+    }
+    Ok(namespace)
+}
+
+fn parse_shard(text: &str) -> Result<String, String> {
+    if text.is_empty() { Err("name a shard, as `status` shows them".to_owned()) } else { Ok(text.to_owned()) }
+}

@@ -1,0 +1,81 @@
+//! The TOML file: the flags' names as keys, texts as values, lists as arrays or with commas.
+//!
+//! Read as a plain table and held against [`SETTINGS`], not deserialised into a struct: the message about an unknown key
+//! can then say which one was meant, and no message quotes the line, as those of a TOML parser do, with the password on
+//! it.
+
+use super::layer::{Places, SETTINGS, Texts, find, nearest};
+use crate::error::{Error, Result};
+use crate::redact;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// The file that is read when none is named, if it is there.
+pub const DEFAULT_NAME: &str = "mongoferry.toml";
+
+/// A file's settings by name.
+pub type Content = BTreeMap<&'static str, Texts>;
+
+/// The file to read: the one that is named, which must be there, or else the default one, which need not.
+pub fn read(named: Option<&str>, directory: &Path) -> Result<Option<(PathBuf, Content)>> {
+    let path = named.map_or_else(|| PathBuf::from(DEFAULT_NAME), PathBuf::from);
+    let text = match std::fs::read_to_string(directory.join(&path)) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && named.is_none() => return Ok(None),
+        Err(error) => {
+            return Err(Error::bad_input(format!(
+                "cannot read the settings in {}: {error}; name another file with --config",
+                path.display()
+            )));
+        }
+    };
+    let content = parse(&text, &path)?;
+    Ok(Some((path, content)))
+}
+
+fn parse(text: &str, path: &Path) -> Result<Content> {
+    for line in text.lines() {
+        redact::register_uri(line);
+    }
+    let file = path.display();
+    let table: toml::Table = toml::from_str(text).map_err(|error| {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        let reason = error.message().replace('\n', ", ");
+        Error::bad_input(format!("{file}, line {line}, is not TOML: {reason}"))
+    })?;
+
+    let mut content = Content::new();
+    for (key, value) in table {
+        let setting = match find(&key) {
+            Some(setting) if setting.places == Places::Everywhere => setting,
+            Some(_) => {
+                return Err(Error::bad_input(format!(
+                    "`{key}` cannot be set in {file}; give it on the command line as --{key}"
+                )));
+            }
+            None => return Err(unknown_key(&key, path)),
+        };
+        let texts = match value {
+            toml::Value::String(text) => Some(Texts::Commas(vec![text])),
+            toml::Value::Array(values) if setting.list => {
+                let texts: Option<Vec<String>> = values.iter().map(|value| value.as_str().map(str::to_owned)).collect();
+                texts.map(Texts::Exact)
+            }
+            _ => None,
+        };
+        let wanted = if setting.list { "a text or an array of texts" } else { "a text, in quotes" };
+        let texts = texts.ok_or_else(|| Error::bad_input(format!("`{key}` in {file} must be {wanted}")))?;
+        content.insert(setting.name, texts);
+    }
+    Ok(content)
+}
+
+fn unknown_key(key: &str, path: &Path) -> Error {
+    let allowed = SETTINGS.iter().filter(|setting| setting.places == Places::Everywhere).map(|setting| setting.name);
+    let hint = match nearest(key, allowed.clone()) {
+        Some(meant) => format!("did you mean `{meant}`?"),
+        None => format!("known are {}", allowed.collect::<Vec<_>>().join(", ")),
+    };
+    Error::bad_input(format!("unknown key `{}` in {}; {hint}", key.escape_debug(), path.display()))
+}

@@ -1,0 +1,342 @@
+#![expect(clippy::unwrap_used, reason = "a test may fail")]
+
+use super::*;
+use crate::cli::{self, Parsed, StepName};
+use crate::error::Kind;
+use crate::redact::redact;
+use std::ffi::OsString;
+use tempfile::TempDir;
+
+type Pairs<'a> = &'a [(&'a str, &'a str)];
+
+const STEP_ALL: &[&str] = &["step", "all"];
+
+/// As the program does it: command line, environment and the working directory's file.
+fn resolve_in(directory: &Path, words: &[&str], environment: Pairs<'_>) -> Result<Settings> {
+    let words = std::iter::once("mongoferry").chain(words.iter().copied()).map(OsString::from);
+    let Parsed::Run(command, flags) = cli::parse(words)? else { panic!("prints something") };
+    let environment = Environment::from_pairs(environment.iter().copied());
+    Settings::resolve(command, &flags, &environment, directory)
+}
+
+fn resolve(words: &[&str], environment: Pairs<'_>, file: &str) -> Result<Settings> {
+    let directory = TempDir::new().unwrap();
+    if !file.is_empty() {
+        std::fs::write(directory.path().join("mongoferry.toml"), file).unwrap();
+    }
+    resolve_in(directory.path(), words, environment)
+}
+
+#[test]
+fn defaults() {
+    let settings = resolve(STEP_ALL, &[], "").unwrap();
+    assert_eq!(settings.job.as_str(), "default");
+    assert_eq!(settings.state, StateUrl::Folder(PathBuf::from("./mongoferry-state")));
+    assert_eq!((settings.source.is_none(), settings.target.is_none()), (true, true));
+    assert_eq!(settings.filter, Filter::default());
+    assert!(settings.renames.is_empty());
+    assert_eq!((settings.existing, settings.create_index), (Existing::Refuse, CreateIndex::Foreground));
+    assert_eq!(settings.checkpoint_uri, CheckpointUri::Target);
+    assert_eq!(settings.checkpoint_namespace.to_string(), "mongoshake.ckpt_default");
+    assert_eq!(settings.time_budget, None);
+    assert_eq!(settings.save_interval, Duration::from_millis(200));
+    assert_eq!(settings.lease, Duration::from_secs(15));
+    assert_eq!((settings.log_format, settings.log_level), (LogFormat::Text, Level::INFO));
+    assert!(!settings.takeover && !settings.accept_findings && !settings.drop_committed && !settings.quiet);
+    assert!(settings.notices.is_empty(), "{:?}", settings.notices);
+}
+
+#[test]
+fn flags_win_over_the_environment_and_that_over_the_file() {
+    let file = "job = 'from-file'\nlease = '11s'\ninclude = ['file1', 'file2']\nsave-interval = '33ms'";
+    let environment: Pairs<'_> =
+        &[("MONGOFERRY_JOB", "from-environment"), ("MONGOFERRY_LEASE", "12s"), ("MONGOFERRY_INCLUDE", "env1,env2")];
+    let settings = resolve(&["step", "all", "--job", "from-flag", "--include", "flag1"], environment, file).unwrap();
+    assert_eq!(settings.job.as_str(), "from-flag");
+    assert_eq!(settings.lease, Duration::from_secs(12));
+    assert_eq!(settings.save_interval, Duration::from_millis(33));
+    assert_eq!(settings.filter.to_string(), "flag1", "lists are not merged");
+
+    let settings = resolve(STEP_ALL, environment, file).unwrap();
+    assert_eq!((settings.job.as_str(), settings.filter.to_string().as_str()), ("from-environment", "env1,env2"));
+    let settings = resolve(STEP_ALL, &[], file).unwrap();
+    assert_eq!((settings.job.as_str(), settings.filter.to_string().as_str()), ("from-file", "file1,file2"));
+}
+
+#[test]
+fn an_empty_variable_is_not_set() {
+    let settings = resolve(STEP_ALL, &[("MONGOFERRY_JOB", ""), ("MONGOFERRY_LEASE", "")], "job = 'from-file'").unwrap();
+    assert_eq!((settings.job.as_str(), settings.lease), ("from-file", DEFAULT_LEASE));
+}
+
+#[test]
+fn every_setting_can_be_given_in_every_place_that_it_has() {
+    let directory = TempDir::new().unwrap();
+    let ca = directory.path().join("ca.pem");
+    std::fs::write(&ca, "-----BEGIN CERTIFICATE-----\n").unwrap();
+    let values = [
+        ("job", "shop"),
+        ("state", "s3://bucket/some/jobs/"),
+        ("s3-endpoint", "http://127.0.0.1:9000/"),
+        ("source", "mongodb://a/"),
+        ("target", "mongodb://b/"),
+        ("source-ca", ca.to_str().unwrap()),
+        ("target-ca", ca.to_str().unwrap()),
+        ("include", "a,b.*, c.d"),
+        ("exclude", "a.x"),
+        ("rename", "a:e,c.d:c.f"),
+        ("existing", "drop"),
+        ("create-index", "background"),
+        ("checkpoint-uri", "mongodb://c/"),
+        ("checkpoint-namespace", "other.ckpt"),
+        ("time-budget", "13m"),
+        ("save-interval", "1s"),
+        ("lease", "20s"),
+        ("log-format", "json"),
+        ("log-level", "debug"),
+    ];
+    let everywhere = SETTINGS.iter().filter(|setting| setting.places == Places::Everywhere).count();
+    assert_eq!(values.len(), everywhere, "a row for each setting");
+
+    let check = |settings: Settings, place: &str| {
+        assert_eq!(settings.job.as_str(), "shop", "{place}");
+        let state = StateUrl::S3 { bucket: "bucket".to_owned(), prefix: "some/jobs".to_owned() };
+        assert_eq!(
+            (settings.state.to_string().as_str(), &settings.state),
+            ("s3://bucket/some/jobs", &state),
+            "{place}"
+        );
+        assert_eq!(settings.s3_endpoint.as_deref(), Some("http://127.0.0.1:9000"), "{place}");
+        assert_eq!(settings.source().unwrap().expose(), "mongodb://a/", "{place}");
+        assert_eq!(settings.target().unwrap().expose(), "mongodb://b/", "{place}");
+        assert_eq!((&settings.source_ca, &settings.target_ca), (&Some(ca.clone()), &Some(ca.clone())), "{place}");
+        assert_eq!(settings.filter.to_string(), "a,b,c.d but a.x", "{place}");
+        assert_eq!(settings.renames.to_string(), "a:e,c.d:c.f", "{place}");
+        assert_eq!((settings.existing, settings.create_index), (Existing::Drop, CreateIndex::Background), "{place}");
+        assert!(
+            matches!(&settings.checkpoint_uri, CheckpointUri::Uri(uri) if uri.expose() == "mongodb://c/"),
+            "{place}"
+        );
+        assert_eq!(settings.checkpoint_namespace.to_string(), "other.ckpt", "{place}");
+        assert_eq!(settings.time_budget, Some(Duration::from_secs(780)), "{place}");
+        assert_eq!(settings.save_interval, Duration::from_secs(1), "{place}");
+        assert_eq!(settings.lease, Duration::from_secs(20), "{place}");
+        assert_eq!((settings.log_format, settings.log_level), (LogFormat::Json, Level::DEBUG), "{place}");
+    };
+
+    let flags: Vec<String> = values.iter().map(|(name, value)| format!("--{name}={value}")).collect();
+    let words: Vec<&str> = STEP_ALL.iter().copied().chain(flags.iter().map(String::as_str)).collect();
+    check(resolve(&words, &[], "").unwrap(), "flags");
+
+    let variables: Vec<(String, &str)> =
+        values.iter().map(|(name, value)| (layer::find(name).unwrap().variable(), *value)).collect();
+    let pairs: Vec<(&str, &str)> = variables.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+    check(resolve(STEP_ALL, &pairs, "").unwrap(), "environment");
+
+    let file: String = values.iter().map(|(name, value)| format!("{name} = '{value}'\n")).collect();
+    check(resolve(STEP_ALL, &[], &file).unwrap(), "file");
+}
+
+#[test]
+fn what_is_about_one_run_is_given_as_a_flag() {
+    let words = ["step", "copy", "--shard", "rs0", "--lane", "3", "--takeover", "--quiet"];
+    let settings = resolve(&words, &[], "").unwrap();
+    assert_eq!((settings.shard.as_deref(), settings.lane), (Some("rs0"), Some(3)));
+    assert!(settings.takeover && settings.quiet);
+    assert_eq!(settings.log_level, Level::WARN);
+    let settings = resolve(&["step", "verify", "--namespace", "shop.orders", "--accept-findings"], &[], "").unwrap();
+    assert_eq!(settings.namespace, Some(Namespace::new("shop", "orders")));
+    assert!(settings.accept_findings);
+    let settings = resolve(&["step", "all", "--existing", "drop", "--drop-committed"], &[], "").unwrap();
+    assert!(settings.drop_committed);
+}
+
+#[test]
+fn an_array_in_the_file_is_taken_as_it_is() {
+    let settings = resolve(STEP_ALL, &[], "include = ['shop.a,b', 'blog']\nexclude = []").unwrap();
+    assert!(settings.filter.lets_through(&Namespace::new("shop", "a,b")));
+    assert!(!settings.filter.lets_through(&Namespace::new("shop", "a")));
+}
+
+#[test]
+fn the_save_interval_follows_store_and_lease() {
+    for (words, interval) in [
+        (&["step", "all", "--state", "s3://bucket"] as &[&str], 2000),
+        (&["step", "all", "--state", "s3://bucket", "--lease", "3s"], 1000),
+        (&["step", "all", "--lease", "1s"], 200),
+        (&["step", "all", "--lease", "15s", "--save-interval", "5s"], 5000),
+        (&["step", "all", "--save-interval", "10ms"], 10),
+    ] {
+        assert_eq!(resolve(words, &[], "").unwrap().save_interval, Duration::from_millis(interval), "{words:?}");
+    }
+}
+
+#[test]
+fn the_file_can_be_named() {
+    let directory = TempDir::new().unwrap();
+    std::fs::write(directory.path().join("mongoferry.toml"), "job = 'unnamed'").unwrap();
+    std::fs::write(directory.path().join("other.toml"), "job = 'named'").unwrap();
+    let by = |words: &[&str], environment: Pairs<'_>| {
+        resolve_in(directory.path(), words, environment).unwrap().job.to_string()
+    };
+    assert_eq!(by(STEP_ALL, &[]), "unnamed");
+    assert_eq!(by(&["step", "all", "--config", "other.toml"], &[]), "named");
+    assert_eq!(by(STEP_ALL, &[("MONGOFERRY_CONFIG", "other.toml")]), "named");
+    assert_eq!(by(&["status", "--config", "mongoferry.toml"], &[("MONGOFERRY_CONFIG", "missing.toml")]), "unnamed");
+}
+
+#[test]
+fn status_needs_no_server_and_abandon_a_name() {
+    let settings = resolve(&["status"], &[("MONGOFERRY_SOURCE_CA", "/nowhere/ca.pem")], "").unwrap();
+    assert_eq!(settings.source_ca, None);
+    assert_eq!(settings.source().unwrap_err().kind(), Kind::BadInput);
+    assert!(settings.target().unwrap_err().to_string().contains("MONGOFERRY_TARGET"));
+    assert!(resolve(&["abandon", "--job", "default"], &[], "").is_ok());
+    assert!(resolve(&["abandon"], &[("MONGOFERRY_JOB", "shop")], "").is_ok());
+}
+
+#[test]
+fn notices() {
+    let environment: Pairs<'_> = &[
+        ("MONGOFERRY_SOURCE", "mongodb://a/?w=1&journal=false"),
+        ("MONGOFERRY_SUORCE", "x"),
+        ("MONGOFERRY_TAKEOVER", "1"),
+        ("MONGOFERRY_TEST_SERVERS", "x"),
+    ];
+    let notices = resolve(STEP_ALL, environment, "").unwrap().notices;
+    let parts = ["did you mean MONGOFERRY_SOURCE?", "MONGOFERRY_TAKEOVER does nothing", "`w=1`", "`journal=false`"];
+    for part in parts {
+        assert!(notices.iter().any(|notice| notice.contains(part)), "{part}: {notices:?}");
+    }
+    assert_eq!(notices.len(), parts.len(), "{notices:?}");
+}
+
+#[test]
+fn debug_output_of_settings_has_no_secrets() {
+    let settings = resolve(STEP_ALL, &[("MONGOFERRY_SOURCE", "mongodb://u:secret-70x@a/")], "").unwrap();
+    assert!(!format!("{settings:?}").contains("secret-70x"));
+}
+
+/// Each row: command line, environment, file, and what the message must hold.
+#[test]
+fn bad_input() {
+    const SECRET: &str = "mongodb://u:hid@den-80x@h/";
+    const MISSING: &str = "/nowhere/ca.pem";
+    type Row<'a> = (&'a [&'a str], Pairs<'a>, &'a str, &'a [&'a str]);
+    let table: Vec<Row<'_>> = vec![
+        (&["step", "all", "--job", "a/b"], &[], "", &["--job a/b:", "not a job name"]),
+        (&["step", "all", "--job", "../x"], &[], "", &["--job ../x:", "not a job name"]),
+        (&["step", "all", "--job", ""], &[], "", &["--job", "not a job name"]),
+        (STEP_ALL, &[("MONGOFERRY_JOB", "a.")], "", &["MONGOFERRY_JOB=a.:", "no dot at the end"]),
+        (STEP_ALL, &[], "job = 'a b'", &["`job = \"a b\"` in mongoferry.toml:"]),
+        (&["abandon"], &[], "", &["--job NAME"]),
+        (&["step", "all", "--state", ""], &[], "", &["--state", "s3://bucket/prefix"]),
+        (&["step", "all", "--state", "s3://"], &[], "", &["no bucket has this name"]),
+        (&["step", "all", "--state", "s3://B_cket/x"], &[], "", &["--state s3://B_cket/x", "no bucket has this name"]),
+        (&["step", "all", "--state", "s3://bucket/a//b"], &[], "", &["prefix"]),
+        (&["step", "all", "--state", "s3://bucket/../b"], &[], "", &["prefix"]),
+        (&["step", "all", "--state", "s3:bucket"], &[], "", &["--state s3:bucket"]),
+        (&["step", "all", "--state", "gs://bucket"], &[], "", &["--state gs://bucket", "s3://bucket/prefix"]),
+        (&["step", "all", "--s3-endpoint", "minio:9000"], &[], "", &["--s3-endpoint minio:9000", "http://"]),
+        (&["step", "all", "--s3-endpoint", "http://minio:port"], &[], "", &["a host and a port"]),
+        (
+            &["step", "all", "--s3-endpoint", "http://key:hidden-80x@minio"],
+            &[],
+            "",
+            &["credentials do not belong here"],
+        ),
+        (&["step", "all", "--source", "localhost:27017"], &[], "", &["--source:", "mongodb://"]),
+        (&["step", "all", "--source", SECRET], &[], "", &["--source:", "percent-encoded"]),
+        (STEP_ALL, &[("MONGOFERRY_SOURCE", SECRET)], "", &["MONGOFERRY_SOURCE:", "percent-encoded"]),
+        (STEP_ALL, &[], "target = 'mongodb://u:hid@den-80x@h/'", &["`target` in mongoferry.toml:", "percent-encoded"]),
+        (&["step", "all", "--target", "mongodb://h/?tls=perhaps"], &[], "", &["--target:", "tls"]),
+        (&["step", "all", "--target-ca", MISSING], &[], "", &["--target-ca /nowhere/ca.pem:", "cannot be read"]),
+        (&["step", "all", "--source-ca", "Cargo.toml"], &[], "", &["--source-ca Cargo.toml:", "holds no certificate"]),
+        (
+            &["step", "all", "--source-ca", MISSING, "--source", "mongodb://h/?tlsCAFile=other.pem"],
+            &[],
+            "",
+            &["tlsCAFile=other.pem", "leave one of them out"],
+        ),
+        (&["step", "all", "--include", "shop.*.x"], &[], "", &["--include shop.*.x:", "a star stands only"]),
+        (&["step", "all", "--include", "a,,b"], &[], "", &["--include a,,b:", "database's name"]),
+        (&["step", "all", "--include", "admin"], &[], "", &["--include admin:", "never copied"]),
+        (&["step", "all", "--exclude", "a.$b"], &[], "", &["--exclude a.$b:", "collection's name"]),
+        (&["step", "all", "--rename", "a"], &[], "", &["--rename:", "`a` is not FROM:TO"]),
+        (&["step", "all", "--rename", "a:b.c"], &[], "", &["`a:b.c`", "a database becomes a database"]),
+        (&["step", "all", "--rename", "a:b", "--rename", "a:c"], &[], "", &["`a` is renamed twice"]),
+        (STEP_ALL, &[("MONGOFERRY_RENAME", "a:b,a:c")], "", &["MONGOFERRY_RENAME:", "renamed twice"]),
+        (&["step", "all", "--rename", "a:local"], &[], "", &["`local` belongs to the server"]),
+        (&["step", "all", "--existing", "replace"], &[], "", &["--existing replace:", "refuse, drop, keep"]),
+        (STEP_ALL, &[], "existing = 'Drop'", &["`existing = \"Drop\"`", "refuse, drop, keep"]),
+        (&["step", "all", "--drop-committed"], &[], "", &["--existing drop", "`refuse`"]),
+        (
+            &["step", "all", "--create-index", "later"],
+            &[],
+            "",
+            &["--create-index later:", "none, background, foreground"],
+        ),
+        (&["step", "all", "--checkpoint-uri", "off"], &[], "", &["--checkpoint-uri:", "`none`"]),
+        (
+            &["step", "all", "--checkpoint-namespace", "ckpt"],
+            &[],
+            "",
+            &["--checkpoint-namespace ckpt:", "db.collection"],
+        ),
+        (&["step", "all", "--checkpoint-namespace", "admin.ckpt"], &[], "", &["cannot be kept there"]),
+        (&["step", "all", "--time-budget", "13"], &[], "", &["--time-budget 13:", "13m"]),
+        (&["step", "all", "--time-budget", "0s"], &[], "", &["at least 1s"]),
+        (&["step", "all", "--time-budget", "-5s"], &[], "", &["--time-budget"]),
+        (STEP_ALL, &[("MONGOFERRY_TIME_BUDGET", "soon")], "", &["MONGOFERRY_TIME_BUDGET=soon:", "not a duration"]),
+        (&["step", "all", "--lease", "500ms"], &[], "", &["--lease 500ms:", "from 1s to 10m"]),
+        (&["step", "all", "--lease", "11m"], &[], "", &["from 1s to 10m"]),
+        (STEP_ALL, &[], "lease = '1 parsec'", &["`lease = \"1 parsec\"`", "not a duration"]),
+        (STEP_ALL, &[], "lease = 15", &["`lease` in mongoferry.toml must be a text"]),
+        (&["step", "all", "--save-interval", "5ms"], &[], "", &["--save-interval 5ms:", "at least 10ms"]),
+        (
+            &["step", "all", "--save-interval", "6s"],
+            &[],
+            "",
+            &["--save-interval 6s:", "third of the lease", "5s", "15s"],
+        ),
+        (STEP_ALL, &[("MONGOFERRY_SAVE_INTERVAL", "1s")], "lease = '2s'", &["MONGOFERRY_SAVE_INTERVAL=1s:", "third"]),
+        (&["step", "copy", "--lane", "two"], &[], "", &["--lane two:", "a number"]),
+        (&["step", "copy", "--lane", "-1"], &[], "", &["--lane -1:", "a number"]),
+        (&["step", "copy", "--shard", ""], &[], "", &["--shard", "name a shard"]),
+        (&["step", "index", "--namespace", "shop"], &[], "", &["--namespace shop:", "db.collection"]),
+        (&["step", "all", "--log-format", "xml"], &[], "", &["--log-format xml:", "text, json"]),
+        (STEP_ALL, &[("MONGOFERRY_LOG_LEVEL", "loud")], "", &["MONGOFERRY_LOG_LEVEL=loud:", "error, warn, info"]),
+        (&["step", "all", "--config", "missing.toml"], &[], "", &["missing.toml", "--config"]),
+        (STEP_ALL, &[("MONGOFERRY_CONFIG", "missing.toml")], "", &["missing.toml"]),
+        (STEP_ALL, &[], "jbo = 'x'", &["unknown key `jbo` in mongoferry.toml", "`job`"]),
+        (STEP_ALL, &[], "save_interval = '1s'", &["`save_interval`", "`save-interval`"]),
+        (STEP_ALL, &[], "colour = 'red'", &["unknown key `colour`", "known are job"]),
+        (STEP_ALL, &[], "[source]\nuri = 'x'", &["`source` in mongoferry.toml must be a text"]),
+        (STEP_ALL, &[], "include = [1]", &["`include` in mongoferry.toml must be a text or an array"]),
+        (STEP_ALL, &[], "job = ['a']", &["`job` in mongoferry.toml must be a text"]),
+        (STEP_ALL, &[], "takeover = true", &["`takeover` cannot be set in mongoferry.toml", "--takeover"]),
+        (STEP_ALL, &[], "job = 'a'\nsource = \"mongodb://u:hidden-80x@h", &["mongoferry.toml, line 2, is not TOML"]),
+        (STEP_ALL, &[], "job = 'a'\njob = 'b'", &["is not TOML"]),
+    ];
+    assert!(table.len() >= 40);
+    for (words, environment, file, parts) in table {
+        let error = match resolve(words, environment, file) {
+            Err(error) => error,
+            Ok(settings) => panic!("{words:?} {environment:?} {file:?} was accepted: {settings:?}"),
+        };
+        let text = error.to_string();
+        assert_eq!(error.kind(), Kind::BadInput, "{text}");
+        for part in parts {
+            assert!(text.contains(part), "{words:?} {environment:?} {file:?}: `{part}` is not in `{text}`");
+        }
+        assert!(!text.contains('\n') && !text.contains("den-80x"), "{text}");
+        assert_eq!(redact(&text).contains("hid@den"), false, "{text}");
+    }
+}
+
+#[test]
+fn steps_that_take_a_part() {
+    for (step, flags) in [(StepName::Copy, ["--lane", "0"]), (StepName::Index, ["--namespace", "a.b"])] {
+        assert!(resolve(&["step", step.as_str(), flags[0], flags[1]], &[], "").is_ok(), "{step}");
+    }
+}

@@ -1,0 +1,169 @@
+//! What every step works with: the settings, the job's documents, this run, and the two deployments.
+
+use crate::claim::{Claimant, abandoned};
+use crate::config::Settings;
+use crate::error::{Error, Result};
+use crate::journal::Journal;
+use crate::model::job::{Binding, JobRecord};
+use crate::model::lease::Holder;
+use crate::model::step::Step;
+use crate::mongo::Comment;
+use crate::mongo::deployment::Deployment;
+use crate::mongo::failure::Side;
+use crate::process;
+use crate::random::random_id;
+use crate::state::document::Documents;
+use crate::state::open::open_store;
+use crate::model::job::CheckpointMap;
+use crate::state::keys;
+use crate::stop::Stop;
+use std::sync::Arc;
+
+/// One run of the program on one job.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// What was asked for.
+    pub settings: Arc<Settings>,
+    /// The job's documents.
+    pub documents: Documents,
+    /// This run as others see it.
+    pub holder: Holder,
+    /// Whether it is to stop.
+    pub stop: Stop,
+    /// What it did.
+    pub journal: Arc<Journal>,
+}
+
+impl Context {
+    /// Opens the state store; nothing is written.
+    ///
+    /// # Errors
+    /// Bad input for a store that cannot be used.
+    pub async fn open(settings: Settings, stop: Stop) -> Result<Self> {
+        let store = open_store(&settings.state.to_string(), settings.s3_endpoint.as_deref()).await?;
+        let documents = Documents::new(store, settings.job.to_string());
+        let run = random_id();
+        let holder = Holder { run: run.clone(), host: process::host_name(), process: process::this() };
+        let journal = Arc::new(Journal::new(documents.clone(), &run));
+        Ok(Self { settings: Arc::new(settings), documents, holder, stop, journal })
+    }
+
+    /// How this run claims work.
+    pub fn claimant(&self) -> Claimant {
+        Claimant {
+            holder: self.holder.clone(),
+            lease: self.settings.lease,
+            takeover: self.settings.takeover,
+        }
+    }
+
+    /// The job's document, `None` before it was discovered.
+    ///
+    /// # Errors
+    /// Bad input when the job was abandoned, else those of the state store.
+    pub async fn job(&self) -> Result<Option<JobRecord>> {
+        let job: Option<JobRecord> = self.documents.read(keys::JOB).await?.map(|stored| stored.value);
+        match job {
+            Some(job) if job.abandoned.is_some() => Err(abandoned()),
+            job => Ok(job),
+        }
+    }
+
+    /// Connects to both deployments for a step, and makes sure that they, and what is to be copied under which name,
+    /// are what the job was planned for.
+    ///
+    /// # Errors
+    /// Bad input with both values where they are not; as [`Deployment::connect`].
+    pub async fn connect(&self, step: Step) -> Result<Servers> {
+        let job = self.job().await?;
+        let recorded = job.as_ref().and_then(|job| job.binding.as_ref());
+        if let Some(binding) = recorded {
+            self.check_selection(binding)?;
+        }
+        let comment = self.comment(step, "");
+        let app_name = format!("mongoferry {} {step}", self.settings.job);
+        let (source, target) = tokio::join!(
+            Deployment::connect(
+                Side::Source,
+                self.settings.source()?,
+                self.settings.source_ca.as_deref(),
+                &app_name,
+                comment.clone()
+            ),
+            Deployment::connect(
+                Side::Target,
+                self.settings.target()?,
+                self.settings.target_ca.as_deref(),
+                &app_name,
+                comment.clone()
+            ),
+        );
+        let servers = Servers { source: source?, target: target?, job };
+        if servers.source.identity.is_same_as(&servers.target.identity) {
+            return Err(Error::bad_input(format!(
+                "source and target are the same deployment, {}; correct --source or --target",
+                servers.source.identity
+            )));
+        }
+        if let Some(binding) = servers.job.as_ref().and_then(|job| job.binding.as_ref()) {
+            for (deployment, recorded) in [(&servers.source, &binding.source), (&servers.target, &binding.target)] {
+                if !recorded.still_is(&deployment.identity) {
+                    return Err(self.planned_for(deployment.side, recorded, &deployment.identity));
+                }
+            }
+        } else if let Some(checkpoint) = self.documents.read::<CheckpointMap>(keys::CHECKPOINT).await?
+            && !checkpoint.value.source.still_is(&servers.source.identity)
+        {
+            return Err(self.planned_for(Side::Source, &checkpoint.value.source, &servers.source.identity));
+        }
+        Ok(servers)
+    }
+
+    /// The comment on each command of a step, and of a lane where `part` names it.
+    pub fn comment(&self, step: Step, part: &str) -> Comment {
+        let separator = if part.is_empty() { "" } else { " " };
+        Comment(format!("mongoferry job={} step={step} run={}{separator}{part}", self.settings.job, self.holder.run))
+    }
+
+    /// Whether the filters and renames are those that the job was planned with.
+    fn check_selection(&self, binding: &Binding) -> Result<()> {
+        if binding.filter != self.settings.filter {
+            return Err(self.planned_for("filter", &binding.filter, &self.settings.filter));
+        }
+        if binding.renames != self.settings.renames {
+            return Err(self.planned_for("renames", &binding.renames, &self.settings.renames));
+        }
+        Ok(())
+    }
+
+    fn planned_for(&self, what: impl std::fmt::Display, recorded: impl std::fmt::Display, now: impl std::fmt::Display) -> Error {
+        Error::bad_input(format!(
+            "job `{}` was planned for {what} `{recorded}`, now it is `{now}`; use another --job, or what it was planned for",
+            self.settings.job
+        ))
+    }
+}
+
+/// The two deployments, connected for one step.
+#[derive(Debug, Clone)]
+pub struct Servers {
+    /// Read from.
+    pub source: Deployment,
+    /// Written to.
+    pub target: Deployment,
+    /// The job's document as it was when they were connected.
+    pub job: Option<JobRecord>,
+}
+
+impl Servers {
+    /// The job's document and what it is bound to, which is there from discover on.
+    ///
+    /// # Errors
+    /// Of the state store: a later step found none.
+    pub fn bound(&self) -> Result<(&JobRecord, &Binding)> {
+        self.job
+            .as_ref()
+            .and_then(|job| job.binding.as_ref().map(|binding| (job, binding)))
+            .ok_or_else(|| Error::state("the job's document (job.json) is missing although discover is done"))
+    }
+}

@@ -1,0 +1,263 @@
+//! Delivering one batch: inserted, and every document that is refused settled, until all of it is acknowledged.
+//!
+//! What the target refuses because its `_id` is taken is one of three things. In a collection that this job created and
+//! inside the replay window it is this job's own, from an attempt that was killed or whose answer was lost: it is
+//! brought to what the source has *now*, read again, so that an older version never overwrites a newer one. An equal
+//! document is as good as inserted, wherever it came from. Anything else is a foreign document: it stays, and is a
+//! finding.
+
+use crate::claim::Claim;
+use crate::error::{Error, Result};
+use crate::model::counts::Counts;
+use crate::model::cursor::{Acknowledged, Key};
+use crate::model::finding::Finding;
+use crate::model::job::Optime;
+use crate::model::lane::LaneProgress;
+use crate::model::namespace::Namespace;
+use crate::mongo::deployment::Deployment;
+use crate::mongo::failure::{is_transient, is_transient_code};
+use crate::mongo::read;
+use crate::mongo::write::{self, Answer, Documents, Refusal};
+use bson::RawDocument;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use mongodb::error::Error as DriverError;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_retry::strategy::{ExponentialBackoff, jitter};
+
+/// How often a batch is sent again before the target counts as unavailable: with the waits between, about two minutes,
+/// longer than an election.
+const ATTEMPTS: usize = 60;
+
+/// How many documents whose `_id` is taken are looked at side by side.
+const LOOKUPS: usize = 16;
+
+/// Where a partition's batches go.
+#[derive(Clone)]
+pub struct Delivery {
+    /// Read again from here what may be outdated.
+    pub source: Deployment,
+    /// Written to.
+    pub target: Deployment,
+    /// The collection on the source.
+    pub from: Namespace,
+    /// The collection on the target.
+    pub to: Namespace,
+    /// Its UUID there.
+    pub uuid: String,
+    /// Whether this job has created it.
+    pub created: bool,
+    /// Whether an earlier claim may have sent what is delivered now: the recorded replay window.
+    pub replay: bool,
+    /// Reads are not older than this.
+    pub not_before: Optime,
+    /// Whether this worker still may send.
+    pub claim: Arc<Claim<LaneProgress>>,
+}
+
+/// Documents that are sent together, in `_id` order.
+#[derive(Debug)]
+pub struct Batch {
+    /// The documents.
+    pub documents: Documents,
+    /// The `_id` of the last one.
+    pub last: Key,
+}
+
+impl Delivery {
+    /// Delivers a batch. When it returns, a majority of the target has what the result says.
+    ///
+    /// # Errors
+    /// Fenced when the lane went to another worker, unavailable when the target does not take it.
+    pub async fn deliver(&self, batch: Batch) -> Result<Acknowledged<Finding>> {
+        let mut is_replay = self.replay;
+        let mut waits = waits();
+        loop {
+            self.claim.ensure_may_send().await?;
+            let failure = match write::insert(&self.target, &self.to, &self.uuid, &batch.documents).await {
+                Ok(Answer::Acknowledged(refusals)) => match transient(&refusals) {
+                    None => return self.settle_all(batch, refusals, is_replay).await,
+                    Some(reason) => reason,
+                },
+                Ok(Answer::NoMajority(reason)) => reason,
+                Err(error) if is_transient(&error) => error.to_string(),
+                Err(error) => return Err(self.failed(&error)),
+            };
+            // Some of it may have arrived, or all of it: from here on what is there already may be our own.
+            is_replay = true;
+            self.pause(&mut waits, &failure).await?;
+        }
+    }
+
+    /// Settles what was refused, and counts.
+    async fn settle_all(&self, batch: Batch, refusals: Vec<Refusal>, is_replay: bool) -> Result<Acknowledged<Finding>> {
+        let size = batch.documents.size() as u64;
+        let read = batch.documents.len() as u64;
+        let mut counts = Counts { read, read_bytes: size, written: read, written_bytes: size, ..Counts::default() };
+        let mut findings = Vec::new();
+        let settling: Vec<_> =
+            refusals.into_iter().map(|refusal| self.settle_one(&batch.documents, refusal, is_replay)).collect();
+        let settled: Vec<(Settled, u64)> = stream::iter(settling).buffered(LOOKUPS).try_collect().await?;
+        for (settled, bytes) in settled {
+            match settled {
+                Settled::Equal => counts.replayed += u64::from(is_replay),
+                Settled::Replaced { bytes: now } => {
+                    counts.replayed += 1;
+                    counts.replaced += 1;
+                    counts.replaced_bytes += now;
+                    counts.written_bytes = counts.written_bytes - bytes + now;
+                }
+                Settled::Deleted => {
+                    counts.replayed += 1;
+                    counts.deleted += 1;
+                    counts.written -= 1;
+                    counts.written_bytes -= bytes;
+                }
+                Settled::Rejected(text) => {
+                    counts.rejected += 1;
+                    counts.rejected_bytes += bytes;
+                    counts.written -= 1;
+                    counts.written_bytes -= bytes;
+                    findings.push(Finding { namespace: self.from.clone(), text });
+                }
+            }
+        }
+        Ok(Acknowledged { last: batch.last, counts, findings })
+    }
+
+    /// Settles one document that was refused, and says how large it was.
+    async fn settle_one(&self, documents: &Documents, refusal: Refusal, is_replay: bool) -> Result<(Settled, u64)> {
+        let Some(document) = documents.get(refusal.index) else {
+            return Err(self.target.side.error(format!("the target refused document {} of fewer", refusal.index)));
+        };
+        let bytes = document.as_bytes().len() as u64;
+        let Some(key) = Key::of(document) else {
+            return Err(self.source.side.error(format!("{} has a document without _id", self.from)));
+        };
+        if !refusal.is_id_taken {
+            let text = format!("the target refused the document with _id {key:?}: {} (code {})", refusal.reason, refusal.code);
+            return Ok((Settled::Rejected(text), bytes));
+        }
+        let there = self.retried(|| read::document(&self.target, &self.to, &key, None)).await?;
+        if there.as_deref().is_some_and(|there| there.as_bytes() == document.as_bytes()) {
+            return Ok((Settled::Equal, bytes));
+        }
+        if !self.created || !is_replay {
+            let text = format!("the target has another document with _id {key:?}, which was left as it is");
+            return Ok((Settled::Rejected(text), bytes));
+        }
+        Ok((self.bring_to_now(&key).await?, bytes))
+    }
+
+    /// Brings one of our own documents on the target to what the source has now.
+    async fn bring_to_now(&self, key: &Key) -> Result<Settled> {
+        let now = self.retried(|| read::document(&self.source, &self.from, key, Some(self.not_before))).await?;
+        match now {
+            None => {
+                self.written(|| write::delete(&self.target, &self.to, &self.uuid, key)).await?;
+                Ok(Settled::Deleted)
+            }
+            Some(now) => {
+                if Key::of(&now).as_ref() == Some(key) {
+                    self.written(|| write::replace(&self.target, &self.to, &self.uuid, key, &now)).await?;
+                } else {
+                    // The same key of another type (1 and 1.0): an `_id` cannot be changed in place.
+                    self.written(|| write::delete(&self.target, &self.to, &self.uuid, key)).await?;
+                }
+                // Deleted just now, or by whoever: a replacement without upsert does nothing then.
+                self.ensure_there(&now).await?;
+                Ok(Settled::Replaced { bytes: now.as_bytes().len() as u64 })
+            }
+        }
+    }
+
+    /// Makes sure that a document is on the target, after a replacement that may have found none to replace.
+    async fn ensure_there(&self, document: &RawDocument) -> Result<()> {
+        let mut one = Documents::default();
+        one.push(document);
+        let answer = self.retried_write(|| write::insert(&self.target, &self.to, &self.uuid, &one)).await?;
+        match answer.into_iter().find(|refusal| !refusal.is_id_taken) {
+            None => Ok(()),
+            Some(refusal) => Err(self.target.side.error(format!("{} refused a replayed document: {}", self.to, refusal.reason))),
+        }
+    }
+
+    /// A write of one document that must not be refused.
+    async fn written<W>(&self, write: impl Fn() -> W) -> Result<()>
+    where
+        W: Future<Output = std::result::Result<Answer, DriverError>>,
+    {
+        match self.retried_write(write).await?.into_iter().next() {
+            None => Ok(()),
+            Some(refusal) => Err(self.target.side.error(format!("{} refused a replayed document: {}", self.to, refusal.reason))),
+        }
+    }
+
+    async fn retried_write<W>(&self, write: impl Fn() -> W) -> Result<Vec<Refusal>>
+    where
+        W: Future<Output = std::result::Result<Answer, DriverError>>,
+    {
+        let mut waits = waits();
+        loop {
+            self.claim.ensure_may_send().await?;
+            let failure = match write().await {
+                Ok(Answer::Acknowledged(refusals)) => match transient(&refusals) {
+                    None => return Ok(refusals),
+                    Some(reason) => reason,
+                },
+                Ok(Answer::NoMajority(reason)) => reason,
+                Err(error) if is_transient(&error) => error.to_string(),
+                Err(error) => return Err(self.failed(&error)),
+            };
+            self.pause(&mut waits, &failure).await?;
+        }
+    }
+
+    async fn retried<T, R>(&self, read: impl Fn() -> R) -> Result<T>
+    where
+        R: Future<Output = std::result::Result<T, DriverError>>,
+    {
+        let mut waits = waits();
+        loop {
+            match read().await {
+                Ok(found) => return Ok(found),
+                Err(error) if is_transient(&error) => self.pause(&mut waits, &error.to_string()).await?,
+                Err(error) => return Err(self.failed(&error)),
+            }
+        }
+    }
+
+    async fn pause(&self, waits: &mut impl Iterator<Item = Duration>, failure: &str) -> Result<()> {
+        let Some(wait) = waits.next() else {
+            return Err(self.target.side.error(format!("writing {} failed again and again: {failure}", self.to)));
+        };
+        tracing::warn!(namespace = %self.to, "a batch was not acknowledged, sending it again: {failure}");
+        tokio::time::sleep(wait).await;
+        Ok(())
+    }
+
+    fn failed(&self, error: &DriverError) -> Error {
+        self.target.failed(error).during(format!("writing {}", self.to))
+    }
+}
+
+/// What became of a document that was refused.
+enum Settled {
+    /// The same is there.
+    Equal,
+    /// It was brought to what the source has now, of this size.
+    Replaced { bytes: u64 },
+    /// The source has deleted it, and so has this job.
+    Deleted,
+    /// It is not there, and this says why.
+    Rejected(String),
+}
+
+fn waits() -> impl Iterator<Item = Duration> {
+    ExponentialBackoff::from_millis(2).factor(25).max_delay(Duration::from_secs(2)).map(jitter).take(ATTEMPTS)
+}
+
+/// A refusal that says nothing about the document: an election came in between.
+fn transient(refusals: &[Refusal]) -> Option<String> {
+    refusals.iter().find(|refusal| is_transient_code(refusal.code)).map(|refusal| refusal.reason.clone())
+}

@@ -1,0 +1,201 @@
+//! What discovery found: the namespaces that the filters let through (`nsSet`), their identity, options, sizes and
+//! indexes (the index map).
+
+use super::namespace::Namespace;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// A namespace's place in the catalog, which names it in keys: names may hold any character, keys may not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Ordinal(pub u32);
+
+/// What kind of namespace it is, which decides how it is copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CollectionKind {
+    /// An ordinary collection, clustered ones included: read in `_id` order.
+    Collection,
+    /// A capped collection, whose insertion order matters.
+    Capped,
+    /// A view: a name, a base and a pipeline, no data.
+    View,
+    /// A time series, which is a view over buckets.
+    TimeSeries,
+}
+
+impl CollectionKind {
+    /// Whether this version copies it. What it does not copy is a finding, never silently left out.
+    pub fn is_copied(self) -> bool {
+        self == CollectionKind::Collection
+    }
+
+    /// Its name in sentences.
+    pub fn text(self) -> &'static str {
+        match self {
+            CollectionKind::Collection => "collection",
+            CollectionKind::Capped => "capped collection",
+            CollectionKind::View => "view",
+            CollectionKind::TimeSeries => "time series",
+        }
+    }
+}
+
+/// A namespace of the source.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CatalogEntry {
+    /// Its place in the catalog.
+    pub ordinal: Ordinal,
+    /// Its name on the source.
+    pub namespace: Namespace,
+    /// The collection's UUID in hexadecimal: what it *is*, whatever it is called. Views have none.
+    pub uuid: Option<String>,
+    /// What kind it is.
+    pub kind: CollectionKind,
+    /// Its options as `listCollections` shows them, as canonical Extended JSON.
+    pub options: Value,
+    /// Its indexes as `listIndexes` shows them, as canonical Extended JSON, the one on `_id` included.
+    pub indexes: Vec<Value>,
+    /// The number of documents that the server's metadata gives: an estimate.
+    pub documents: u64,
+    /// Their size in bytes, uncompressed: an estimate.
+    pub bytes: u64,
+}
+
+impl CatalogEntry {
+    /// The indexes that have to be built: all but the one on `_id` and a clustered one, which come with the collection.
+    pub fn secondary_indexes(&self) -> impl Iterator<Item = &Value> {
+        self.indexes.iter().filter(|index| !is_implicit(index))
+    }
+}
+
+/// Whether an index comes with its collection.
+pub fn is_implicit(index: &Value) -> bool {
+    let clustered = index.get("clustered").and_then(Value::as_bool).unwrap_or(false);
+    clustered || index.get("name").and_then(Value::as_str) == Some("_id_")
+}
+
+/// What has to be asked of `createIndexes` for an index that `listIndexes` shows so.
+///
+/// Left out are `ns`, which servers before 4.4 show and newer ones refuse, and `background`, which is without effect
+/// from 4.2 on. An index of simple collation is listed without one; created so on a collection with a default
+/// collation it would inherit that, so the simple one is spelled out
+/// (<https://www.mongodb.com/docs/manual/reference/collation/#collation-and-index-use>).
+pub fn index_to_create(listed: &Value, collection_options: &Value) -> Value {
+    let mut index = listed.as_object().cloned().unwrap_or_default();
+    index.shift_remove("ns");
+    index.shift_remove("background");
+    if collection_options.get("collation").is_some() && !index.contains_key("collation") {
+        index.insert("collation".into(), serde_json::json!({"locale": "simple"}));
+    }
+    Value::Object(index)
+}
+
+/// Whether an index has consequences while documents still arrive: a unique one rejects, a TTL one deletes. Such ones
+/// always wait for the data.
+pub fn must_wait_for_data(index: &Value) -> bool {
+    let flag = |name: &str| index.get(name).is_some_and(|value| value != &Value::Bool(false));
+    flag("unique") || flag("prepareUnique") || index.get("expireAfterSeconds").is_some()
+}
+
+/// How two listings of one collection's indexes differ, one sentence each. Compared by name; the order of fields
+/// matters in `key` alone.
+pub fn index_differences(expected: &[Value], found: &[Value]) -> Vec<String> {
+    let name = |index: &Value| index.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let mut differences = Vec::new();
+    for index in expected {
+        match found.iter().find(|other| name(other) == name(index)) {
+            None => differences.push(format!("index {} is missing", name(index))),
+            Some(other) if !same_index(index, other) => differences.push(format!(
+                "index {} differs: expected {}, found {}",
+                name(index),
+                comparable(index),
+                comparable(other)
+            )),
+            Some(_) => {}
+        }
+    }
+    for other in found {
+        if !expected.iter().any(|index| name(index) == name(other)) {
+            differences.push(format!("index {} is not on the source", name(other)));
+        }
+    }
+    differences
+}
+
+fn same_index(left: &Value, right: &Value) -> bool {
+    let keys = |index: &Value| index.get("key").and_then(Value::as_object).map(|key| key.keys().cloned().collect::<Vec<_>>());
+    keys(left) == keys(right) && comparable(left) == comparable(right)
+}
+
+/// An index without what says nothing about it.
+fn comparable(index: &Value) -> Value {
+    let mut index = index.clone();
+    if let Some(fields) = index.as_object_mut() {
+        fields.shift_remove("ns");
+        fields.shift_remove("background");
+    }
+    index
+}
+
+/// How two collections' options differ, one sentence each; the order of fields does not matter.
+pub fn option_differences(expected: &Value, found: &Value) -> Vec<String> {
+    let empty = serde_json::Map::new();
+    let expected = expected.as_object().unwrap_or(&empty);
+    let found = found.as_object().unwrap_or(&empty);
+    let mut differences = Vec::new();
+    for (name, value) in expected {
+        match found.get(name) {
+            None => differences.push(format!("option {name} is missing, expected {value}")),
+            Some(other) if other != value => {
+                differences.push(format!("option {name} differs: expected {value}, found {other}"));
+            }
+            Some(_) => {}
+        }
+    }
+    for (name, other) in found {
+        if !expected.contains_key(name) {
+            differences.push(format!("option {name} is not on the source, found {other}"));
+        }
+    }
+    differences
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_order_of_an_index_key_matters_and_of_nothing_else() {
+        let index = json!({"v": 2, "key": {"a": 1, "b": -1}, "name": "n", "background": true});
+        assert!(index_differences(&[index.clone()], &[json!({"name": "n", "key": {"a": 1, "b": -1}, "v": 2})]).is_empty());
+        assert_eq!(index_differences(&[index], &[json!({"name": "n", "key": {"b": -1, "a": 1}, "v": 2})]).len(), 1);
+    }
+
+    #[test]
+    fn a_simple_index_on_a_collated_collection_says_so() {
+        let options = json!({"collation": {"locale": "fr"}});
+        let index = index_to_create(&json!({"v": 2, "key": {"b": 1, "a": 1}, "name": "n", "ns": "db.c"}), &options);
+        assert_eq!(index["collation"], json!({"locale": "simple"}));
+        assert_eq!(index["key"].to_string(), r#"{"b":1,"a":1}"#);
+        assert!(index.get("ns").is_none());
+        assert!(index_to_create(&json!({"name": "n"}), &json!({})).get("collation").is_none());
+    }
+
+    #[test]
+    fn unique_and_expiring_indexes_wait_for_the_data() {
+        assert!(must_wait_for_data(&json!({"unique": true})));
+        assert!(must_wait_for_data(&json!({"expireAfterSeconds": 0})));
+        assert!(!must_wait_for_data(&json!({"unique": false, "sparse": true})));
+    }
+
+    #[test]
+    fn a_difference_of_options_shows_both_values() {
+        assert_eq!(
+            option_differences(&json!({"a": 1, "b": 2}), &json!({"a": 2, "c": 3})),
+            ["option a differs: expected 1, found 2", "option b is missing, expected 2", "option c is not on the source, found 3"]
+        );
+        assert!(option_differences(&json!({}), &Value::Null).is_empty());
+    }
+}

@@ -1,0 +1,62 @@
+//! Counts of documents and bytes, of one batch, one partition, one lane or a whole job.
+
+use serde::{Deserialize, Serialize};
+use std::ops::{Add, AddAssign};
+
+/// What was moved, of which the target has acknowledged every part. Bytes are those of the documents' BSON.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Counts {
+    /// Documents read from the source.
+    pub read: u64,
+    /// Bytes read from the source.
+    pub read_bytes: u64,
+    /// Documents that are on the target as they should be: inserted, replaced, or left there by an earlier attempt.
+    /// `read` is the sum of `written`, `rejected` and `deleted`.
+    pub written: u64,
+    /// Bytes of those.
+    pub written_bytes: u64,
+    /// Those of `written` that an earlier attempt had left in another version, brought to what the source has now.
+    pub replaced: u64,
+    /// Bytes of those.
+    pub replaced_bytes: u64,
+    /// Documents that are not on the target: each is, or is part of, a finding.
+    pub rejected: u64,
+    /// Bytes of those.
+    pub rejected_bytes: u64,
+    /// Documents that an earlier attempt had sent already, whatever became of it: the work done twice.
+    pub replayed: u64,
+    /// Documents that the source deleted between two attempts, deleted on the target too.
+    pub deleted: u64,
+}
+
+impl Add for Counts {
+    type Output = Counts;
+
+    fn add(self, other: Counts) -> Counts {
+        Counts {
+            read: self.read + other.read,
+            read_bytes: self.read_bytes + other.read_bytes,
+            written: self.written + other.written,
+            written_bytes: self.written_bytes + other.written_bytes,
+            replaced: self.replaced + other.replaced,
+            replaced_bytes: self.replaced_bytes + other.replaced_bytes,
+            rejected: self.rejected + other.rejected,
+            rejected_bytes: self.rejected_bytes + other.rejected_bytes,
+            replayed: self.replayed + other.replayed,
+            deleted: self.deleted + other.deleted,
+        }
+    }
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, other: Counts) {
+        *self = *self + other;
+    }
+}
+
+impl std::iter::Sum for Counts {
+    fn sum<I: Iterator<Item = Counts>>(iter: I) -> Counts {
+        iter.fold(Counts::default(), Add::add)
+    }
+}

@@ -1,0 +1,179 @@
+//! How far a partition is: after the last key of the longest run of acknowledged batches from its start.
+//!
+//! Several batches are in flight at once and are acknowledged in any order. A cursor covers only a *contiguous prefix*
+//! of acknowledged batches: what is beyond a gap is read and sent again after a crash, what is before it never.
+
+use super::counts::Counts;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bson::{RawBsonRef, RawDocument, RawDocumentBuf};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// An `_id` as the bytes it is: the document `{"": <value>}`, any BSON type, NaN payloads and all.
+///
+/// In state documents it is base64: Extended JSON cannot carry invalid UTF-8 or NaN payloads.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key(Vec<u8>);
+
+impl Key {
+    /// The key of a document, `None` when it has no `_id`.
+    pub fn of(document: &RawDocument) -> Option<Self> {
+        match document.get("_id") {
+            Ok(Some(id)) => Some(Self::from_value(id)),
+            _ => None,
+        }
+    }
+
+    /// The key with this value.
+    pub fn from_value(value: RawBsonRef<'_>) -> Self {
+        let mut wrapper = RawDocumentBuf::new();
+        wrapper.append(bson::cstr!(""), value);
+        Self(wrapper.into_bytes())
+    }
+
+    /// Its value.
+    pub fn value(&self) -> RawBsonRef<'_> {
+        let document = RawDocument::from_bytes(&self.0).expect("only made from a document's bytes");
+        match document.iter().next() {
+            Some(Ok((_, value))) => value,
+            _ => unreachable!("only made with one element, which was parsed then"),
+        }
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.value())
+    }
+}
+
+impl Serialize for Key {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&STANDARD.encode(&self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        use serde::de::Error as _;
+        let text = String::deserialize(deserializer)?;
+        let bytes = STANDARD.decode(text).map_err(D::Error::custom)?;
+        let document = RawDocument::from_bytes(&bytes).map_err(D::Error::custom)?;
+        match document.iter().next() {
+            Some(Ok(_)) => Ok(Self(bytes)),
+            _ => Err(D::Error::custom("a key must hold one value")),
+        }
+    }
+}
+
+/// A position in the `_id` order of one partition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Position {
+    /// Before its first document.
+    Start,
+    /// After the document with this `_id`.
+    After(Key),
+}
+
+/// A batch's place among the batches of its partition in this run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BatchNumber(u64);
+
+/// What an acknowledged batch adds to its partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Acknowledged<F> {
+    /// The `_id` of its last document.
+    pub last: Key,
+    /// What it moved.
+    pub counts: Counts,
+    /// What a person must know about it.
+    pub findings: Vec<F>,
+}
+
+/// Turns acknowledgements in any order into a cursor that only covers what has no gap before it.
+#[derive(Debug)]
+pub struct Tracker<F> {
+    next: u64,
+    covered: u64,
+    waiting: BTreeMap<u64, Acknowledged<F>>,
+}
+
+impl<F> Default for Tracker<F> {
+    fn default() -> Self {
+        Self { next: 0, covered: 0, waiting: BTreeMap::new() }
+    }
+}
+
+impl<F> Tracker<F> {
+    /// A number for the batch that is sent next. Batches are numbered in reading order.
+    pub fn sending(&mut self) -> BatchNumber {
+        self.next += 1;
+        BatchNumber(self.next - 1)
+    }
+
+    /// Takes an acknowledgement; returns what the cursor now covers in addition, in reading order.
+    pub fn acknowledged(&mut self, batch: BatchNumber, what: Acknowledged<F>) -> Vec<Acknowledged<F>> {
+        debug_assert!(batch.0 >= self.covered && batch.0 < self.next, "acknowledged twice, or never sent");
+        self.waiting.insert(batch.0, what);
+        let mut ready = Vec::new();
+        while let Some(what) = self.waiting.remove(&self.covered) {
+            ready.push(what);
+            self.covered += 1;
+        }
+        ready
+    }
+
+    /// How many batches were sent and are not covered.
+    pub fn outstanding(&self) -> u64 {
+        self.next - self.covered
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+    use proptest::prelude::*;
+
+    fn key(number: i64) -> Key {
+        Key::from_value(RawBsonRef::Int64(number))
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_order_of_acknowledgements_a_prefix_is_covered_and_never_more(
+            order in (1..40usize).prop_flat_map(|n| Just((0..n).collect::<Vec<_>>()).prop_shuffle())
+        ) {
+            let mut tracker: Tracker<()> = Tracker::default();
+            let numbers: Vec<_> = order.iter().map(|_| tracker.sending()).collect();
+            let mut acknowledged = vec![false; order.len()];
+            let mut covered = 0usize;
+            for &index in &order {
+                acknowledged[index] = true;
+                let what = Acknowledged { last: key(index as i64), counts: Counts { read: 1, ..Counts::default() }, findings: vec![] };
+                for part in tracker.acknowledged(numbers[index], what) {
+                    prop_assert_eq!(part.last, key(covered as i64));
+                    covered += 1;
+                }
+                let prefix = acknowledged.iter().take_while(|done| **done).count();
+                prop_assert_eq!(covered, prefix);
+                prop_assert_eq!(tracker.outstanding() as usize, order.len() - prefix);
+            }
+            prop_assert_eq!(tracker.outstanding(), 0);
+        }
+    }
+
+    #[test]
+    fn a_key_survives_json_whatever_its_bytes() {
+        let nan = f64::from_bits(0x7ff8_dead_beef_0001);
+        for value in [RawBsonRef::Double(nan), RawBsonRef::MinKey, RawBsonRef::Null, RawBsonRef::String("é")] {
+            let key = Key::from_value(value);
+            let back: Key = serde_json::from_str(&serde_json::to_string(&key).unwrap()).unwrap();
+            assert_eq!(key, back);
+        }
+        assert!(serde_json::from_str::<Key>("\"AAAA\"").is_err());
+    }
+}

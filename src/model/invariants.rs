@@ -1,0 +1,103 @@
+//! What must hold between a state document and the one that replaces it. Checked before each write: a defect stops a
+//! job rather than damages it.
+
+use super::counts::Counts;
+use super::lane::LaneProgress;
+use super::lease::Lease;
+
+/// A rule that a write would break: a defect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broken(pub &'static str);
+
+/// Epochs never go back, and a lease changes hands only with a new epoch.
+pub fn epochs_never_retreat(old: &Lease, new: &Lease) -> Result<(), Broken> {
+    if new.epoch < old.epoch {
+        return Err(Broken("epochs_never_retreat: the new epoch is smaller"));
+    }
+    if new.epoch == old.epoch && new.holder.is_some() && new.holder != old.holder {
+        return Err(Broken("epochs_never_retreat: another holder with the same epoch"));
+    }
+    Ok(())
+}
+
+/// What a lane has counted never becomes less, what it has finished stays so, and an open cursor that is replaced by
+/// nothing has finished.
+pub fn cursors_never_retreat(old: &LaneProgress, new: &LaneProgress) -> Result<(), Broken> {
+    if old.lane != new.lane || old.plan != new.plan || old.partitions != new.partitions {
+        return Err(Broken("cursors_never_retreat: not the same lane of the same plan"));
+    }
+    if new.begun_below < old.begun_below || new.replay_below < old.replay_below || new.segments < old.segments {
+        return Err(Broken("cursors_never_retreat: a window or segment count became smaller"));
+    }
+    if new.replay_below > new.begun_below || new.begun_below > new.partitions {
+        return Err(Broken("cursors_never_retreat: a window beyond what was begun or planned"));
+    }
+    if new.finished_partitions() < old.finished_partitions() || new.finished_partitions() > new.partitions {
+        return Err(Broken("cursors_never_retreat: a finished partition was lost or doubled"));
+    }
+    if !covers(new.counts(), old.counts()) {
+        return Err(Broken("cursors_never_retreat: counts became smaller"));
+    }
+    for (number, before) in &old.open {
+        match new.open.get(number) {
+            Some(now) if !covers(now.counts, before.counts) => {
+                return Err(Broken("cursors_never_retreat: a cursor went back"));
+            }
+            Some(_) => {}
+            None if new.finished.iter().any(|record| record.partition.number == *number) => {}
+            None => return Err(Broken("cursors_never_retreat: an open cursor was lost")),
+        }
+    }
+    if new.open.keys().any(|number| number.0 >= new.begun_below) {
+        return Err(Broken("cursors_never_retreat: a cursor in a partition that was not begun"));
+    }
+    Ok(())
+}
+
+fn covers(new: Counts, old: Counts) -> bool {
+    new.read >= old.read
+        && new.written >= old.written
+        && new.replaced >= old.replaced
+        && new.rejected >= old.rejected
+        && new.deleted >= old.deleted
+        && new.replayed >= old.replayed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::cursor::{Key, Position};
+    use crate::model::lane::OpenPartition;
+    use crate::model::plan::{LaneName, PartitionNumber};
+    use bson::RawBsonRef;
+
+    fn lane(read: u64) -> LaneProgress {
+        let mut lane = LaneProgress::new(LaneName { shard: "rs0".into(), number: 0 }, "hash".into(), 3);
+        lane.begun_below = 2;
+        let position = Position::After(Key::from_value(RawBsonRef::Int64(read as i64)));
+        let counts = Counts { read, written: read, ..Counts::default() };
+        lane.open.insert(PartitionNumber(1), OpenPartition { position, counts, ..OpenPartition::default() });
+        lane
+    }
+
+    #[test]
+    fn a_cursor_goes_on_and_never_back() {
+        assert_eq!(cursors_never_retreat(&lane(3), &lane(5)), Ok(()));
+        assert!(cursors_never_retreat(&lane(5), &lane(3)).is_err());
+    }
+
+    #[test]
+    fn an_open_cursor_ends_only_by_finishing() {
+        let mut lost = lane(5);
+        lost.open.clear();
+        lost.sealed_counts = lane(5).counts();
+        assert!(cursors_never_retreat(&lane(5), &lost).is_err());
+    }
+
+    #[test]
+    fn nothing_is_open_that_was_not_begun() {
+        let mut early = lane(5);
+        early.begun_below = 1;
+        assert!(cursors_never_retreat(&early.clone(), &early).is_err());
+    }
+}

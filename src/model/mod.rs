@@ -1,0 +1,17 @@
+//! What a job is made of and how it may change: pure, no async, clock, environment, clients.
+
+pub mod catalog;
+pub mod choice;
+pub mod counts;
+pub mod cursor;
+pub mod finding;
+pub mod identity;
+pub mod invariants;
+pub mod job;
+pub mod job_name;
+pub mod lane;
+pub mod lease;
+pub mod namespace;
+pub mod plan;
+pub mod step;
+pub mod work;

@@ -1,0 +1,94 @@
+//! Planning: catalog and settings in, partitions and lanes out. Pure and sorted, so that the same input gives the same
+//! plan; pinned by its hash, so that a later change of settings does not change it.
+
+use super::catalog::{CatalogEntry, Ordinal};
+use super::namespace::{Namespace, Renames};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::fmt;
+
+/// A partition's place among the partitions of its lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PartitionNumber(pub u32);
+
+/// A partition as it was planned: the whole of one collection on one shard, `[MinKey, MaxKey]` in `_id` order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionSpec {
+    /// Its place in its lane.
+    pub number: PartitionNumber,
+    /// Its collection's place in the catalog.
+    pub ordinal: Ordinal,
+    /// Its collection on the source.
+    pub source: Namespace,
+    /// The collection's UUID on the source.
+    pub uuid: String,
+    /// Its collection on the target.
+    pub target: Namespace,
+    /// The estimated number of documents.
+    pub documents: u64,
+    /// Their estimated size in bytes.
+    pub bytes: u64,
+}
+
+/// Which lane: of which shard, and which one of its lanes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct LaneName {
+    /// The shard: the replica set's name.
+    pub shard: String,
+    /// Its number within the shard.
+    pub number: u32,
+}
+
+impl fmt::Display for LaneName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.shard, self.number)
+    }
+}
+
+/// The partitions that one worker copies, in the order in which it begins them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaneSpec {
+    /// Its name.
+    pub lane: LaneName,
+    /// Its partitions.
+    pub partitions: Vec<PartitionSpec>,
+}
+
+/// What a job will do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// The lanes, sorted by name.
+    pub lanes: Vec<LaneSpec>,
+}
+
+impl Plan {
+    /// SHA-256 over the lanes as JSON, in hexadecimal: what the plan is pinned by.
+    pub fn hash(&self) -> String {
+        let text = serde_json::to_vec(&self.lanes).expect("names, numbers and lists have a JSON form");
+        Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// Cuts the catalog of a replica set into one lane. The largest collections come first, since what begins last should
+/// not take longest; equal ones by name.
+pub fn plan(catalog: &[CatalogEntry], shard: &str, renames: &Renames) -> Plan {
+    let mut entries: Vec<&CatalogEntry> = catalog.iter().filter(|entry| entry.kind.is_copied()).collect();
+    entries.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.namespace.cmp(&b.namespace)));
+    let partitions = entries
+        .into_iter()
+        .zip(0..)
+        .filter_map(|(entry, number)| {
+            Some(PartitionSpec {
+                number: PartitionNumber(number),
+                ordinal: entry.ordinal,
+                source: entry.namespace.clone(),
+                uuid: entry.uuid.clone()?,
+                target: renames.apply(&entry.namespace),
+                documents: entry.documents,
+                bytes: entry.bytes,
+            })
+        })
+        .collect();
+    Plan { lanes: vec![LaneSpec { lane: LaneName { shard: shard.into(), number: 0 }, partitions }] }
+}

@@ -1,0 +1,169 @@
+//! A piece of work as it is stored: its lease, how it stands, and its progress, in one document, so that no save of
+//! progress can succeed after the lease went to another worker.
+
+use super::counts::Counts;
+use super::finding::{Finding, Note};
+use super::invariants::{Broken, cursors_never_retreat, epochs_never_retreat};
+use super::lane::LaneProgress;
+use super::lease::Lease;
+use super::namespace::Namespace;
+use super::step::Step;
+use super::choice::{CreateIndex, Existing};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// How a piece of work stands.
+///
+/// ```text
+///            claim             finish(Done)
+///   (none) ────────▶ Running ───────────────▶ Done ──claim again (verify by hand)──▶ Running
+///                     ▲   │ out of time: Yielded · error: Failed · a person is needed: Findings
+///                     └───┴── claim
+///   any but Done ──abandon──▶ Abandoned (for good)
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "lowercase")]
+pub enum WorkStatus {
+    /// A worker is at it, or was when it was killed.
+    Running,
+    /// Its worker ran out of time, or was told to stop, and let go of it.
+    Yielded,
+    /// Its worker stopped at an error.
+    Failed {
+        /// The error's kind.
+        kind: String,
+        /// Its message.
+        message: String,
+    },
+    /// It needs a person's decision.
+    Findings,
+    /// It is done.
+    Done,
+    /// Its job was abandoned.
+    Abandoned,
+}
+
+/// A piece of work: a step, a lane, or one collection's share of a step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Work<P> {
+    /// Who may work on it.
+    pub lease: Lease,
+    /// How it stands.
+    pub status: WorkStatus,
+    /// When it was first claimed.
+    pub started: String,
+    /// When it was last saved: for people. No worker compares it with its own clock.
+    pub saved: String,
+    /// When it was done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished: Option<String>,
+    /// How far it is.
+    pub progress: P,
+}
+
+/// The progress of some kind of work.
+pub trait Progress: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {
+    /// The kind of its document.
+    const KIND: &'static str;
+
+    /// What a new claim changes.
+    fn claimed(&mut self) {}
+
+    /// What must hold between a document and the one that replaces it.
+    ///
+    /// # Errors
+    /// [`Broken`] names the rule.
+    fn check(_old: &Self, _new: &Self) -> Result<(), Broken> {
+        Ok(())
+    }
+}
+
+impl<P: Progress> Work<P> {
+    /// Whether `new` may replace `self`.
+    ///
+    /// # Errors
+    /// [`Broken`] names the rule.
+    pub fn may_become(&self, new: &Self) -> Result<(), Broken> {
+        epochs_never_retreat(&self.lease, &new.lease)?;
+        if self.status == WorkStatus::Abandoned && new.status != WorkStatus::Abandoned {
+            return Err(Broken("abandoned_is_for_good"));
+        }
+        P::check(&self.progress, &new.progress)
+    }
+}
+
+impl Progress for LaneProgress {
+    const KIND: &'static str = "lane";
+
+    fn claimed(&mut self) {
+        LaneProgress::claimed(self);
+    }
+
+    fn check(old: &Self, new: &Self) -> Result<(), Broken> {
+        cursors_never_retreat(old, new)
+    }
+}
+
+/// The progress and result of a step that is claimed as a whole; for copy, index and verify, whose parts are claimed,
+/// the result alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepProgress {
+    /// Which step.
+    pub step: Step,
+    /// prepare: what was said about existing collections, from then on fixed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub existing: Option<Existing>,
+    /// prepare: when indexes are built, from then on fixed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub create_index: Option<CreateIndex>,
+    /// The result in a sentence.
+    #[serde(default)]
+    pub summary: String,
+    /// copy: what was moved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counts: Option<Counts>,
+    /// What a person must mend or accept, about the step as a whole.
+    #[serde(default)]
+    pub findings: Vec<Finding>,
+    /// What a person should know, about the step as a whole.
+    #[serde(default)]
+    pub notes: Vec<Note>,
+}
+
+impl StepProgress {
+    /// The progress of a step that was not begun.
+    pub fn new(step: Step) -> Self {
+        Self {
+            step,
+            existing: None,
+            create_index: None,
+            summary: String::new(),
+            counts: None,
+            findings: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+}
+
+impl Progress for StepProgress {
+    const KIND: &'static str = "step";
+}
+
+/// One collection's share of the index or the verify step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnitProgress {
+    /// Of which step.
+    pub step: Step,
+    /// The collection on the source.
+    pub namespace: Namespace,
+    /// What a person must mend or accept.
+    #[serde(default)]
+    pub findings: Vec<Finding>,
+    /// What a person should know.
+    #[serde(default)]
+    pub notes: Vec<Note>,
+}
+
+impl Progress for UnitProgress {
+    const KIND: &'static str = "unit";
+}

@@ -1,0 +1,185 @@
+//! Connecting to a deployment, and finding out what it is.
+
+use super::Comment;
+use super::failure::{Side, code, code_of};
+use crate::error::{Error, Result};
+use crate::model::identity::Identity;
+use crate::connection_string::ConnectionString;
+use bson::{Bson, Document, RawDocumentBuf, doc};
+use mongodb::Client;
+use mongodb::error::Error as DriverError;
+use mongodb::options::{ClientOptions, Tls, TlsOptions};
+use std::path::Path;
+use std::time::Duration;
+
+/// For how long a server is looked for before it counts as unreachable: longer than an election, and short enough that
+/// a wrong address is clear within half a minute.
+const SERVER_SELECTION_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// For how long a connection may take to be made.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The oldest server that is spoken to: 4.4.
+const OLDEST_WIRE_VERSION: i32 = 9;
+
+/// The wire version from which commands take `collectionUUID`: 6.0.
+const COLLECTION_UUID_WIRE_VERSION: i32 = 17;
+
+/// A replica set that answered.
+#[derive(Debug, Clone)]
+pub struct Deployment {
+    /// Which side of the copy it is on.
+    pub side: Side,
+    /// What it is.
+    pub identity: Identity,
+    client: Client,
+    wire_version: i32,
+    comment: Comment,
+}
+
+impl Deployment {
+    /// Connects and asks who is there. `app_name` is what a DBA sees of each connection, `comment` of each command.
+    ///
+    /// # Errors
+    /// Bad input for a connection string that cannot be used, a wrong password, a server that is too old or no replica
+    /// set; unavailable when nobody answers.
+    pub async fn connect(
+        side: Side,
+        uri: &ConnectionString,
+        ca: Option<&Path>,
+        app_name: &str,
+        comment: Comment,
+    ) -> Result<Self> {
+        let failed = |error: &DriverError| side.failed(error);
+        let mut options = ClientOptions::parse(uri.expose()).await.map_err(|error| failed(&error))?;
+        options.app_name = Some(truncated(app_name, 128));
+        options.server_selection_timeout.get_or_insert(SERVER_SELECTION_TIMEOUT);
+        options.connect_timeout.get_or_insert(CONNECT_TIMEOUT);
+        options.retry_reads = Some(false);
+        if let Some(ca) = ca {
+            let tls = match options.tls.take() {
+                Some(Tls::Enabled(mut tls)) => {
+                    tls.ca_file_path.get_or_insert_with(|| ca.to_owned());
+                    tls
+                }
+                _ => TlsOptions::builder().ca_file_path(ca.to_owned()).build(),
+            };
+            options.tls = Some(Tls::Enabled(tls));
+        }
+        let client = Client::with_options(options).map_err(|error| failed(&error))?;
+
+        let admin = client.database("admin");
+        let hello = admin
+            .run_command(doc! { "hello": 1, "comment": Bson::from(&comment) })
+            .await
+            .map_err(|error| failed(&error))?;
+        let wire_version = hello.get_i32("maxWireVersion").unwrap_or(0);
+        if wire_version < OLDEST_WIRE_VERSION {
+            return Err(Error::bad_input(format!("the {side} is older than MongoDB 4.4, the oldest that is supported")));
+        }
+        let Ok(set_name) = hello.get_str("setName") else {
+            let what = if hello.get_str("msg").is_ok_and(|msg| msg == "isdbgrid") { "a mongos" } else { "a standalone server" };
+            return Err(Error::bad_input(format!(
+                "the {side} is {what}; only replica sets can be copied: give the connection string of a replica set"
+            )));
+        };
+        let process = hello
+            .get_document("topologyVersion")
+            .and_then(|version| version.get_object_id("processId"))
+            .map(|id| id.to_hex());
+        let hosts = hello
+            .get_array("hosts")
+            .map(|hosts| hosts.iter().filter_map(|host| host.as_str().map(str::to_owned)).collect())
+            .unwrap_or_default();
+        let identity = Identity {
+            set_name: set_name.to_owned(),
+            replica_set_id: replica_set_id(&client, &comment).await.map_err(|error| failed(&error))?,
+            processes: process.into_iter().collect(),
+            hosts,
+        };
+        Ok(Self { side, identity, client, wire_version, comment })
+    }
+
+    /// The same deployment, with another comment on its commands.
+    #[must_use]
+    pub fn commented(&self, comment: Comment) -> Self {
+        Self { comment, ..self.clone() }
+    }
+
+    /// Whether write commands take `collectionUUID` (6.0).
+    pub fn takes_collection_uuid(&self) -> bool {
+        self.wire_version >= COLLECTION_UUID_WIRE_VERSION
+    }
+
+    /// Runs a command on the primary, with the comment added.
+    ///
+    /// # Errors
+    /// The driver's, for callers that tell codes apart.
+    pub async fn run(&self, database: &str, mut command: Document) -> Result<Document, DriverError> {
+        command.insert("comment", Bson::from(&self.comment));
+        self.client.database(database).run_command(command).await
+    }
+
+    /// Runs a command that is complete already, comment included.
+    ///
+    /// # Errors
+    /// The driver's, for callers that tell codes apart.
+    pub async fn run_raw(&self, database: &str, command: RawDocumentBuf) -> Result<Document, DriverError> {
+        self.client.database(database).run_raw_command(command).await
+    }
+
+    /// Opens a cursor on the primary for a command that is complete already, and gives its replies as they arrive.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub async fn batches(
+        &self,
+        database: &str,
+        command: RawDocumentBuf,
+    ) -> Result<mongodb::raw_batch_cursor::RawBatchCursor, DriverError> {
+        self.client.database(database).run_raw_cursor_command(command).batch().await
+    }
+
+    /// All documents that a cursor command gives: for listings, not for data.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub async fn collect(&self, database: &str, mut command: Document) -> Result<Vec<Document>, DriverError> {
+        use futures_util::TryStreamExt;
+        command.insert("comment", Bson::from(&self.comment));
+        self.client.database(database).run_cursor_command(command).await?.try_collect().await
+    }
+
+    /// The comment on its commands.
+    pub fn comment(&self) -> &Comment {
+        &self.comment
+    }
+
+    /// The driver's error as one of ours.
+    pub fn failed(&self, error: &DriverError) -> Error {
+        self.side.failed(error)
+    }
+}
+
+/// The replica set's own id, `None` without the right to read its configuration (`clusterMonitor`).
+async fn replica_set_id(client: &Client, comment: &Comment) -> Result<Option<String>, DriverError> {
+    let command = doc! { "replSetGetConfig": 1, "comment": Bson::from(comment) };
+    match client.database("admin").run_command(command).await {
+        Ok(reply) => Ok(reply
+            .get_document("config")
+            .and_then(|config| config.get_document("settings"))
+            .and_then(|settings| settings.get_object_id("replicaSetId"))
+            .map(|id| id.to_hex())
+            .ok()),
+        Err(error) if code_of(&error) == Some(code::UNAUTHORIZED) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn truncated(text: &str, bytes: usize) -> String {
+    let mut end = text.len().min(bytes);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].to_owned()
+}

@@ -1,0 +1,144 @@
+//! From the driver's errors to the few kinds of our own.
+
+use crate::error::{Error, Kind};
+use mongodb::error::{Error as DriverError, ErrorKind};
+use std::fmt;
+
+/// Which of the two deployments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// Read from.
+    Source,
+    /// Written to.
+    Target,
+    /// Written the checkpoint to, where that is not the target.
+    Checkpoint,
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Side::Source => "source",
+            Side::Target => "target",
+            Side::Checkpoint => "checkpoint's deployment",
+        })
+    }
+}
+
+/// Server error codes that decide something here (mongo `src/mongo/base/error_codes.yml`).
+pub mod code {
+    /// A right is missing.
+    pub const UNAUTHORIZED: i32 = 13;
+    /// Wrong user or password.
+    pub const AUTHENTICATION_FAILED: i32 = 18;
+    /// The collection does not exist.
+    pub const NAMESPACE_NOT_FOUND: i32 = 26;
+    /// The index does not exist.
+    pub const INDEX_NOT_FOUND: i32 = 27;
+    /// The cursor timed out or was killed with its session.
+    pub const CURSOR_NOT_FOUND: i32 = 43;
+    /// The collection exists.
+    pub const NAMESPACE_EXISTS: i32 = 48;
+    /// A unique index has this key.
+    pub const DUPLICATE_KEY: i32 = 11000;
+    /// The collection was dropped or renamed under a cursor, or its indexes changed.
+    pub const QUERY_PLAN_KILLED: i32 = 175;
+    /// Somebody killed the cursor.
+    pub const CURSOR_KILLED: i32 = 237;
+    /// The name means another collection than the UUID that was named with it.
+    pub const COLLECTION_UUID_MISMATCH: i32 = 361;
+}
+
+impl Side {
+    fn unavailable(self) -> Kind {
+        match self {
+            Side::Source => Kind::SourceUnavailable,
+            Side::Target | Side::Checkpoint => Kind::TargetUnavailable,
+        }
+    }
+
+    /// An error of this side's own kind.
+    pub fn error(self, message: impl Into<String>) -> Error {
+        Error::new(self.unavailable(), message)
+    }
+
+    /// The driver's error as one of ours: what only another input can mend is [`Kind::BadInput`].
+    pub fn failed(self, error: &DriverError) -> Error {
+        let text = one_line(error);
+        match code_of(error) {
+            Some(code::UNAUTHORIZED) => {
+                return Error::bad_input(format!(
+                    "the user of --{self} lacks a right: {text}; docs/configuration.md lists the roles that are needed"
+                ));
+            }
+            Some(code::AUTHENTICATION_FAILED) => return self.refused_login(&text),
+            _ => {}
+        }
+        match error.kind.as_ref() {
+            ErrorKind::Authentication { .. } => self.refused_login(&text),
+            ErrorKind::InvalidArgument { .. } | ErrorKind::InvalidTlsConfig { .. } => {
+                Error::bad_input(format!("the {self}'s connection string cannot be used: {text}"))
+            }
+            ErrorKind::ServerSelection { .. } if text.contains("Authentication failed") => self.refused_login(&text),
+            ErrorKind::ServerSelection { .. } | ErrorKind::DnsResolve { .. } => {
+                self.error(format!("the {self} cannot be reached: {text}"))
+            }
+            _ => self.error(format!("the {self} failed: {text}")),
+        }
+    }
+
+    fn refused_login(self, text: &str) -> Error {
+        Error::bad_input(format!(
+            "the {self} refused the user name or password: {text}; correct the connection string (authSource, too)"
+        ))
+    }
+}
+
+/// The server's error code, where there is one.
+pub fn code_of(error: &DriverError) -> Option<i32> {
+    match error.kind.as_ref() {
+        ErrorKind::Command(command) => Some(command.code),
+        _ => None,
+    }
+}
+
+/// Whether the same command may succeed when it is sent again: the connection was lost, an election is on, the
+/// majority was not reached in time, or nobody knows what became of it.
+pub fn is_transient(error: &DriverError) -> bool {
+    match error.kind.as_ref() {
+        ErrorKind::Io(_)
+        | ErrorKind::ConnectionPoolCleared { .. }
+        | ErrorKind::ServerSelection { .. }
+        | ErrorKind::InvalidResponse { .. } => true,
+        ErrorKind::Command(command) => is_transient_code(command.code),
+        _ => error.contains_label("RetryableWriteError") || error.contains_label("TransientTransactionError"),
+    }
+}
+
+/// The retryable codes of the driver specifications
+/// (<https://github.com/mongodb/specifications/blob/master/source/retryable-writes/retryable-writes.md>).
+pub fn is_transient_code(code: i32) -> bool {
+    matches!(
+        code,
+        6 | 7 | 24 | 50 | 64 | 89 | 91 | 134 | 189 | 262 | 290 | 317 | 358 | 384 | 9001 | 10058 | 10107 | 11600 | 11602 | 13435 | 13436
+    )
+}
+
+/// Whether a cursor with this error can be opened again after the last document that it gave.
+pub fn is_lost_cursor(error: &DriverError) -> bool {
+    is_transient(error)
+        || matches!(
+            code_of(error),
+            Some(code::CURSOR_NOT_FOUND | 136 | code::QUERY_PLAN_KILLED | code::CURSOR_KILLED)
+        )
+}
+
+fn one_line(error: &DriverError) -> String {
+    let text = match error.kind.as_ref() {
+        ErrorKind::Command(command) => format!("{} ({}, code {})", command.message, command.code_name, command.code),
+        ErrorKind::Authentication { message, .. } => message.clone(),
+        ErrorKind::ServerSelection { message, .. } => message.clone(),
+        kind => kind.to_string(),
+    };
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}

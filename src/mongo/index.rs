@@ -1,0 +1,149 @@
+//! Building indexes on the target: looked at before they are asked for, followed when they are being built, never
+//! swallowed when they fail.
+
+use super::catalog::{from_state, is_missing, uuid_binary};
+use super::checkpoint::acknowledged;
+use super::deployment::Deployment;
+use super::failure::is_transient;
+use super::majority;
+use crate::crash;
+use crate::error::Result;
+use crate::model::namespace::Namespace;
+use bson::{Bson, Document, doc};
+use mongodb::error::Error as DriverError;
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// How often a build that somebody else asked for (this job, before it was killed) is looked at.
+const FOLLOW_INTERVAL: Duration = Duration::from_millis(250);
+
+/// An index that the server refused to build, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// Its name.
+    pub name: String,
+    /// The server's reason.
+    pub reason: String,
+}
+
+/// What the target has: indexes that are ready, and those that are being built.
+struct Present {
+    ready: BTreeSet<String>,
+    building: BTreeSet<String>,
+}
+
+/// Builds those of `wanted` (as `createIndexes` takes them) that are not there, with one command, and returns when all
+/// are ready or refused. Asked again while a build goes on, it waits for that build: a client that leaves does not stop
+/// a build in a replica set.
+///
+/// # Errors
+/// As [`Deployment::failed`]; a refusal by the server is no error but a result.
+pub async fn build(target: &Deployment, namespace: &Namespace, uuid: &str, wanted: &[Value]) -> Result<Vec<Refused>> {
+    let present = follow(target, namespace).await?;
+    let missing: Vec<&Value> = wanted.iter().filter(|index| !present.contains(name(index))).collect();
+    if missing.is_empty() {
+        return Ok(Vec::new());
+    }
+    match crash::around("index", create(target, namespace, uuid, &missing)).await {
+        Ok(()) => return Ok(Vec::new()),
+        Err(Failure::Fault(error)) => return Err(error),
+        Err(Failure::Refused(reason)) if missing.len() == 1 => {
+            return Ok(vec![Refused { name: name(missing[0]).to_owned(), reason }]);
+        }
+        Err(Failure::Refused(_)) => {}
+    }
+    // One of several was refused, and with it all: ask for each by itself, to find which.
+    let mut refused = Vec::new();
+    for index in missing {
+        match crash::around("index", create(target, namespace, uuid, &[index])).await {
+            Ok(()) => {}
+            Err(Failure::Fault(error)) => return Err(error),
+            Err(Failure::Refused(reason)) => refused.push(Refused { name: name(index).to_owned(), reason }),
+        }
+    }
+    Ok(refused)
+}
+
+/// Waits until no index of the collection is being built; the names of those that are ready.
+async fn follow(target: &Deployment, namespace: &Namespace) -> Result<BTreeSet<String>> {
+    loop {
+        let present = present(target, namespace).await?;
+        if present.building.is_empty() {
+            return Ok(present.ready);
+        }
+        let names = present.building.iter().cloned().collect::<Vec<_>>().join(", ");
+        tracing::debug!(%namespace, "following the build of {names}");
+        tokio::time::sleep(FOLLOW_INTERVAL).await;
+    }
+}
+
+/// `listIndexes` with `includeBuildUUIDs` wraps an index that is being built into `{spec, buildUUID}` (4.4 and later).
+async fn present(target: &Deployment, namespace: &Namespace) -> Result<Present> {
+    let command = doc! { "listIndexes": namespace.collection(), "includeBuildUUIDs": true, "cursor": {} };
+    let listed = match target.collect(namespace.db(), command).await {
+        Ok(listed) => listed,
+        Err(error) if is_missing(&error) => Vec::new(),
+        Err(error) => return Err(target.failed(&error)),
+    };
+    let mut present = Present { ready: BTreeSet::new(), building: BTreeSet::new() };
+    for entry in listed {
+        let is_building = entry.contains_key("buildUUID");
+        let spec = entry.get_document("spec").unwrap_or(&entry);
+        if let Ok(name) = spec.get_str("name") {
+            let names = if is_building { &mut present.building } else { &mut present.ready };
+            names.insert(name.to_owned());
+        }
+    }
+    Ok(present)
+}
+
+enum Failure {
+    Refused(String),
+    Fault(crate::error::Error),
+}
+
+async fn create(
+    target: &Deployment,
+    namespace: &Namespace,
+    uuid: &str,
+    indexes: &[&Value],
+) -> std::result::Result<(), Failure> {
+    let specifications: Vec<Bson> = indexes
+        .iter()
+        .map(|index| from_state(index).map(Bson::Document))
+        .collect::<Result<_>>()
+        .map_err(Failure::Fault)?;
+    let mut command: Document = doc! {
+        "createIndexes": namespace.collection(),
+        "indexes": specifications,
+        "writeConcern": majority(),
+    };
+    if target.takes_collection_uuid() {
+        command.insert("collectionUUID", uuid_binary(uuid));
+    }
+    match target.run(namespace.db(), command).await {
+        Ok(reply) => {
+            acknowledged(target, &reply, &format!("indexes of {namespace}")).map_err(Failure::Fault)
+        }
+        Err(error) if is_refusal(&error) => Err(Failure::Refused(reason(&error))),
+        Err(error) => Err(Failure::Fault(target.failed(&error))),
+    }
+}
+
+/// Whether the server understood and said no, rather than failed to do it.
+fn is_refusal(error: &DriverError) -> bool {
+    let is_right = super::failure::code_of(error) == Some(super::failure::code::UNAUTHORIZED);
+    matches!(error.kind.as_ref(), mongodb::error::ErrorKind::Command(_)) && !is_transient(error) && !is_right
+}
+
+fn reason(error: &DriverError) -> String {
+    match error.kind.as_ref() {
+        mongodb::error::ErrorKind::Command(command) => format!("{} (code {})", command.message, command.code),
+        kind => kind.to_string(),
+    }
+}
+
+fn name(index: &Value) -> &str {
+    index.get("name").and_then(Value::as_str).unwrap_or_default()
+}

@@ -1,0 +1,233 @@
+//! Writing documents to the target as the bytes they are, each write acknowledged by a majority.
+
+use super::deployment::Deployment;
+use super::failure::code;
+use super::{WTIMEOUT_MS, catalog};
+use crate::crash;
+use crate::model::cursor::Key;
+use crate::model::namespace::Namespace;
+use bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc, rawdoc};
+use mongodb::error::Error as DriverError;
+
+/// Documents as the bytes they are, one after the other.
+#[derive(Debug, Clone, Default)]
+pub struct Documents {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Documents {
+    /// Adds one at the end.
+    pub fn push(&mut self, document: &RawDocument) {
+        self.bytes.extend_from_slice(document.as_bytes());
+        self.ends.push(self.bytes.len());
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Their size in bytes.
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The one at this place, from 0.
+    pub fn get(&self, index: usize) -> Option<&RawDocument> {
+        let end = *self.ends.get(index)?;
+        let start = if index == 0 { 0 } else { *self.ends.get(index - 1)? };
+        RawDocument::from_bytes(self.bytes.get(start..end)?).ok()
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &RawDocument> {
+        (0..self.len()).filter_map(|index| self.get(index))
+    }
+
+    /// Appends them to a command as the array `documents`. Put together by hand, since the array's elements are bytes
+    /// that need no encoding.
+    fn append_to(&self, command: RawDocumentBuf) -> Result<RawDocumentBuf, bson::error::Error> {
+        let mut bytes = command.into_bytes();
+        bytes.pop();
+        bytes.reserve(self.bytes.len() + self.len() * 8 + 32);
+        bytes.push(ARRAY);
+        bytes.extend_from_slice(b"documents\0");
+        let array_start = bytes.len();
+        bytes.extend_from_slice(&[0; 4]);
+        let mut start = 0;
+        for (index, end) in self.ends.iter().enumerate() {
+            bytes.push(EMBEDDED_DOCUMENT);
+            bytes.extend_from_slice(index.to_string().as_bytes());
+            bytes.push(0);
+            bytes.extend_from_slice(&self.bytes[start..*end]);
+            start = *end;
+        }
+        bytes.push(0);
+        set_length(&mut bytes, array_start);
+        bytes.push(0);
+        set_length(&mut bytes, 0);
+        RawDocumentBuf::from_bytes(bytes)
+    }
+}
+
+/// BSON's type bytes (<https://bsonspec.org/spec.html>).
+const EMBEDDED_DOCUMENT: u8 = 0x03;
+const ARRAY: u8 = 0x04;
+
+/// Writes the length of the document that begins at `start` and ends with the buffer.
+fn set_length(bytes: &mut [u8], start: usize) {
+    let length = (bytes.len() - start) as i32;
+    bytes[start..start + 4].copy_from_slice(&length.to_le_bytes());
+}
+
+/// A document that the target did not take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Its place among the documents of the command, from 0.
+    pub index: usize,
+    /// The server's error code.
+    pub code: i32,
+    /// Whether a document with the same `_id` is there already.
+    pub is_id_taken: bool,
+    /// The server's reason.
+    pub reason: String,
+}
+
+/// What the target said to a write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// A majority has all of it but these.
+    Acknowledged(Vec<Refusal>),
+    /// It was done, or some of it, but no majority is known to have it.
+    NoMajority(String),
+}
+
+/// Inserts documents in any order; goes on after those that are refused.
+///
+/// # Errors
+/// The driver's: nobody knows then what became of it.
+pub async fn insert(
+    target: &Deployment,
+    namespace: &Namespace,
+    uuid: &str,
+    documents: &Documents,
+) -> Result<Answer, DriverError> {
+    let mut command = rawdoc! {
+        "insert": namespace.collection(),
+        "ordered": false,
+        "bypassDocumentValidation": true,
+        "writeConcern": { "w": "majority", "wtimeout": WTIMEOUT_MS },
+        "comment": target.comment().0.as_str(),
+    };
+    append_uuid(target, uuid, &mut command);
+    let command = documents.append_to(command).map_err(DriverError::custom)?;
+    crash::around("insert", target.run_raw(namespace.db(), command)).await.map(|reply| answer(&reply))
+}
+
+/// Replaces the document with this `_id`, if it is there, by another one with the same `_id`.
+///
+/// # Errors
+/// The driver's: nobody knows then what became of it.
+pub async fn replace(
+    target: &Deployment,
+    namespace: &Namespace,
+    uuid: &str,
+    key: &Key,
+    document: &RawDocument,
+) -> Result<Answer, DriverError> {
+    let mut command = rawdoc! {
+        "update": namespace.collection(),
+        "updates": [{ "q": by_id(key), "u": RawBsonRef::Document(document), "multi": false, "upsert": false }],
+        "bypassDocumentValidation": true,
+        "writeConcern": { "w": "majority", "wtimeout": WTIMEOUT_MS },
+        "comment": target.comment().0.as_str(),
+    };
+    append_uuid(target, uuid, &mut command);
+    crash::around("replace", target.run_raw(namespace.db(), command)).await.map(|reply| answer(&reply))
+}
+
+/// Deletes the document with this `_id`, if it is there.
+///
+/// # Errors
+/// The driver's: nobody knows then what became of it.
+pub async fn delete(target: &Deployment, namespace: &Namespace, uuid: &str, key: &Key) -> Result<Answer, DriverError> {
+    let mut command = rawdoc! {
+        "delete": namespace.collection(),
+        "deletes": [{ "q": by_id(key), "limit": 1 }],
+        "writeConcern": { "w": "majority", "wtimeout": WTIMEOUT_MS },
+        "comment": target.comment().0.as_str(),
+    };
+    append_uuid(target, uuid, &mut command);
+    crash::around("delete", target.run_raw(namespace.db(), command)).await.map(|reply| answer(&reply))
+}
+
+/// `{_id: {$eq: key}}`: `$eq` since a value may be a document whose first field begins with `$`.
+fn by_id(key: &Key) -> RawDocumentBuf {
+    let mut equal = RawDocumentBuf::new();
+    equal.append(bson::cstr!("$eq"), key.value());
+    rawdoc! { "_id": equal }
+}
+
+/// Makes the server refuse (361) when the name means another collection by now (6.0).
+fn append_uuid(target: &Deployment, uuid: &str, command: &mut RawDocumentBuf) {
+    if target.takes_collection_uuid()
+        && let Some(Bson::Binary(binary)) = catalog::uuid_binary(uuid)
+    {
+        command.append(bson::cstr!("collectionUUID"), binary);
+    }
+}
+
+fn answer(reply: &Document) -> Answer {
+    if let Some(error) = reply.get("writeConcernError") {
+        return Answer::NoMajority(error.to_string());
+    }
+    let errors = reply.get_array("writeErrors").map(Vec::as_slice).unwrap_or_default();
+    Answer::Acknowledged(errors.iter().filter_map(|error| error.as_document().map(refusal)).collect())
+}
+
+fn refusal(error: &Document) -> Refusal {
+    let code = error.get_i32("code").unwrap_or_default();
+    let is_id = error.get_document("keyPattern").is_ok_and(|pattern| pattern == &doc! { "_id": 1 });
+    Refusal {
+        index: catalog::number(error, "index") as usize,
+        code,
+        is_id_taken: code == code::DUPLICATE_KEY && is_id,
+        reason: error.get_str("errmsg").unwrap_or("no reason given").to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn documents_are_appended_as_the_bytes_they_are() {
+        let first = rawdoc! { "_id": 1, "text": "é" };
+        let second = rawdoc! { "_id": f64::from_bits(0x7ff8_0000_0000_0001) };
+        let mut documents = Documents::default();
+        documents.push(&first);
+        documents.push(&second);
+        let command = documents.append_to(rawdoc! { "insert": "c" }).unwrap();
+        let array = command.get_array("documents").unwrap();
+        let back: Vec<&[u8]> = array.into_iter().map(|value| value.unwrap().as_document().unwrap().as_bytes()).collect();
+        assert_eq!(back, [first.as_bytes(), second.as_bytes()]);
+        assert_eq!(documents.iter().map(RawDocument::as_bytes).collect::<Vec<_>>(), back);
+    }
+
+    #[test]
+    fn an_id_that_is_taken_is_told_from_another_unique_index() {
+        let reply = doc! { "writeErrors": [
+            { "index": 3, "code": 11000, "keyPattern": { "_id": 1 }, "errmsg": "dup" },
+            { "index": 4, "code": 11000, "keyPattern": { "email": 1 }, "errmsg": "dup" },
+        ] };
+        let Answer::Acknowledged(refusals) = answer(&reply) else { panic!("acknowledged") };
+        assert_eq!(refusals.iter().map(|r| (r.index, r.is_id_taken)).collect::<Vec<_>>(), [(3, true), (4, false)]);
+    }
+}

@@ -1,0 +1,89 @@
+//! Where each document of a job lies, relative to the job's prefix: named here and nowhere else.
+
+use crate::model::catalog::Ordinal;
+use crate::model::plan::LaneName;
+use crate::model::step::Step;
+
+/// The job: its id and what it is bound to.
+pub const JOB: &str = "job.json";
+/// The checkpoints of all sources (`ckptMap`).
+pub const CHECKPOINT: &str = "checkpoint.json";
+/// The head of the catalog: which attempt's pages count.
+pub const CATALOG: &str = "catalog.json";
+/// The head of the plan: its hash and its lanes.
+pub const PLAN: &str = "plan.json";
+
+/// A step: its lease and its result.
+pub fn step(step: Step) -> String {
+    format!("steps/{step}.json")
+}
+
+/// A page of the catalog (`nsSet` and index map) as one attempt of discover wrote it.
+pub fn catalog_page(attempt: &str, page: u32) -> String {
+    format!("catalog/{attempt}/{page:05}.json")
+}
+
+/// A page of one lane's partitions, under the plan's hash.
+pub fn plan_page(hash: &str, lane: &LaneName, page: u32) -> String {
+    format!("plan/{hash}/{}-{}/{page:05}.json", safe(&lane.shard), lane.number)
+}
+
+/// What of a page of the catalog was on the target before prepare changed anything.
+pub fn inventory_page(page: u32) -> String {
+    format!("prepare/before-{page:05}.json")
+}
+
+/// What of a page of the catalog prepare has made.
+pub fn prepared_page(page: u32) -> String {
+    format!("prepare/after-{page:05}.json")
+}
+
+/// Where all lanes lie.
+pub const LANES: &str = "lanes/";
+
+/// A lane: its lease and its cursors.
+pub fn lane(lane: &LaneName) -> String {
+    format!("lanes/{}-{}/lane.json", safe(&lane.shard), lane.number)
+}
+
+/// A segment of a lane's proofs.
+pub fn proofs(lane: &LaneName, segment: u32) -> String {
+    format!("lanes/{}-{}/proofs/{segment:05}.json", safe(&lane.shard), lane.number)
+}
+
+/// One collection's share of a step: its lease and its result.
+pub fn unit(step: Step, ordinal: Ordinal) -> String {
+    format!("{step}/{:06}.json", ordinal.0)
+}
+
+/// Where the shares of a step lie.
+pub fn units(step: Step) -> String {
+    format!("{step}/")
+}
+
+/// A part of a run's journal.
+pub fn journal(run: &str, part: u32) -> String {
+    format!("journal/{run}/{part:05}.jsonl")
+}
+
+/// A shard's name as a key may hold it: a replica set may be called anything.
+fn safe(name: &str) -> String {
+    let is_safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if !name.is_empty() && !name.starts_with('.') && name.chars().all(is_safe) {
+        return name.to_owned();
+    }
+    let hex: String = name.bytes().map(|byte| format!("{byte:02x}")).collect();
+    format!("x-{hex}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shard_of_any_name_has_a_safe_key() {
+        let lane_of = |shard: &str| lane(&LaneName { shard: shard.into(), number: 0 });
+        assert_eq!(lane_of("rs0"), "lanes/rs0-0/lane.json");
+        assert_eq!(lane_of("../é"), "lanes/x-2e2e2fc3a9-0/lane.json");
+    }
+}

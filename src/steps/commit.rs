@@ -1,0 +1,88 @@
+//! commit: writes the checkpoint, once everything before is done. After that the target may be live.
+//!
+//! - Reads: the results of all steps, the source's oplog.
+//! - Writes: the checkpoint in MongoShake's form, the marker's `committed`, the step's result, in this order.
+//! - Resumes by: doing it again; the same values are written once more.
+
+use super::{discover, units};
+use crate::claim::Claim;
+use crate::config::CheckpointUri;
+use crate::context::{Context, Servers};
+use crate::crash;
+use crate::driver::{self, Finished, Outcome};
+use crate::error::{Error, Result};
+use crate::model::job::{Checkpoint, CheckpointMap};
+use crate::model::step::Step;
+use crate::model::work::StepProgress;
+use crate::mongo::deployment::Deployment;
+use crate::mongo::failure::Side;
+use crate::mongo::{checkpoint, marker};
+use crate::state::{keys, pages};
+use crate::status;
+use std::sync::Arc;
+
+/// Runs the step.
+///
+/// # Errors
+/// Findings that were not accepted; source unavailable when the oplog no longer reaches back to the checkpoint.
+pub async fn run(context: &Context, servers: &Servers) -> Result<Outcome> {
+    driver::run_whole(context, Step::Commit, async |claim| commit(context, servers, claim).await).await
+}
+
+async fn commit(context: &Context, servers: &Servers, claim: &Arc<Claim<StepProgress>>) -> Result<Finished> {
+    let (job, _) = servers.bound()?;
+    let found = status::read(&context.documents, &context.settings.job.to_string()).await?;
+    let findings = found.map(|status| status.findings).unwrap_or_default();
+    units::accepted(context, Step::Commit, &findings)?;
+
+    let checkpoints: CheckpointMap = pages::expect(&context.documents, keys::CHECKPOINT).await?;
+    let checkpoint = discover::of(&checkpoints, &servers.source)?;
+    guard_oplog(&servers.source, checkpoint).await?;
+
+    let name = &servers.source.identity.set_name;
+    let namespace = &context.settings.checkpoint_namespace;
+    let place = match &context.settings.checkpoint_uri {
+        CheckpointUri::None => "nowhere but in the state".to_owned(),
+        CheckpointUri::Target => {
+            write(&servers.target, context, claim, name, checkpoint).await?;
+            format!("in {namespace} on the target")
+        }
+        CheckpointUri::Uri(uri) => {
+            let app_name = format!("mongoferry {} commit", context.settings.job);
+            let comment = context.comment(Step::Commit, "");
+            let deployment = Deployment::connect(Side::Checkpoint, uri, None, &app_name, comment).await?;
+            write(&deployment, context, claim, name, checkpoint).await?;
+            format!("in {namespace} on {}", deployment.identity.set_name)
+        }
+    };
+    claim.ensure_may_send().await?;
+    crash::around("committed", marker::committed(&servers.target, &job.id)).await?;
+    let accepted = if findings.is_empty() { String::new() } else { format!(", {} findings accepted", findings.len()) };
+    let summary = format!("checkpoint of {name} is {}, written {place}{accepted}", checkpoint.after);
+    Ok(Finished { summary, ..Finished::default() })
+}
+
+async fn write(
+    deployment: &Deployment,
+    context: &Context,
+    claim: &Arc<Claim<StepProgress>>,
+    name: &str,
+    checkpoint: Checkpoint,
+) -> Result<()> {
+    let namespace = &context.settings.checkpoint_namespace;
+    claim.ensure_may_send().await?;
+    crash::around("checkpoint", checkpoint::write(deployment, namespace, name, checkpoint.after)).await
+}
+
+/// Whether a stream can still begin at the checkpoint: the oplog's oldest entry must not be younger. An oplog that
+/// still begins where it did when the checkpoint was captured has lost nothing.
+async fn guard_oplog(source: &Deployment, checkpoint: Checkpoint) -> Result<()> {
+    let begin = checkpoint::oplog_begin(source).await?;
+    if begin > checkpoint.after && begin > checkpoint.oplog_begin {
+        return Err(Error::source(format!(
+            "the source's oplog begins at {begin} by now, after the checkpoint {}: what happened between is lost to a stream; enlarge the oplog and begin another job",
+            checkpoint.after
+        )));
+    }
+    Ok(())
+}

@@ -1,0 +1,206 @@
+//! discover: captures the checkpoint, then lists what there is.
+//!
+//! - Reads: both deployments, read-only.
+//! - Writes: `checkpoint.json` (created before anything is listed; the first one wins), the catalog's pages and head,
+//!   `job.json` with what the job is bound to from now on.
+//! - Resumes by: the documents that are there. A crash after the checkpoint keeps that checkpoint and lists again; pages
+//!   without a head count for nothing.
+
+use crate::context::{Context, Servers};
+use crate::driver::{self, Finished, Outcome};
+use crate::error::{Error, Result};
+use crate::model::catalog::{CatalogEntry, Ordinal};
+use crate::model::finding::{Finding, Note};
+use crate::model::job::{Binding, Checkpoint, CheckpointMap, JobRecord};
+use crate::model::namespace::{Namespace, SPECIAL_DATABASES, case_clashes};
+use crate::model::step::Step;
+use crate::mongo::catalog::{self, Listed};
+use crate::mongo::checkpoint;
+use crate::mongo::deployment::Deployment;
+use crate::state::document::Created;
+use crate::state::{keys, pages, probe};
+use crate::{clock, random};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use std::collections::BTreeMap;
+
+/// How many collections are asked about at once. Each takes two or three small commands; more than a few only queue on
+/// the server.
+const PARALLEL: usize = 8;
+
+/// How many names a message lists before it counts the rest.
+const NAMED: usize = 5;
+
+/// Runs the step.
+///
+/// # Errors
+/// Bad input for what cannot work, unavailable for what does not answer.
+pub async fn run(context: &Context, servers: &Servers) -> Result<Outcome> {
+    if !driver::is_done(context, Step::Discover).await? {
+        probe::probe(context.documents.store().as_ref()).await?;
+    }
+    driver::run_whole(context, Step::Discover, async |_claim| discover(context, servers).await).await
+}
+
+async fn discover(context: &Context, servers: &Servers) -> Result<Finished> {
+    let checkpoint = capture(context, &servers.source).await?;
+    if context.documents.read::<pages::CatalogHead>(keys::CATALOG).await?.is_none() {
+        let entries = list(context, &servers.source).await?;
+        check(context, &entries)?;
+        pages::write_catalog(&context.documents, &random::random_id(), &entries).await?;
+    }
+    bind(context, servers).await?;
+    let entries = pages::read_catalog(&context.documents).await?;
+    Ok(finished(&entries, checkpoint))
+}
+
+/// The checkpoint, captured now unless an earlier run has done so: the first one wins, since what was listed and read
+/// then is covered by it.
+async fn capture(context: &Context, source: &Deployment) -> Result<Checkpoint> {
+    let recorded = match context.documents.read::<CheckpointMap>(keys::CHECKPOINT).await? {
+        Some(stored) => stored.value,
+        None => {
+            let captured = checkpoint::capture(source).await?;
+            let map = CheckpointMap {
+                source: source.identity.clone(),
+                captured: clock::wall(),
+                checkpoints: BTreeMap::from([(source.identity.set_name.clone(), captured)]),
+            };
+            context.documents.create(keys::CHECKPOINT, &map).await?.into_stored().value
+        }
+    };
+    let checkpoint = of(&recorded, source)?;
+    // MongoShake wants the oldest entry to be older than its checkpoint; an oplog of a single entry is as good.
+    if checkpoint.oplog_begin > checkpoint.after && checkpoint.oldest_transaction.is_some() {
+        return Err(Error::bad_input(format!(
+            "the source's oplog begins at {} but an open transaction began before that; end it, or enlarge the oplog",
+            checkpoint.oplog_begin
+        )));
+    }
+    Ok(checkpoint)
+}
+
+/// A source's entry of the checkpoint map.
+///
+/// # Errors
+/// Of the state store when it has none.
+pub fn of(map: &CheckpointMap, source: &Deployment) -> Result<Checkpoint> {
+    map.checkpoints.get(&source.identity.set_name).copied().ok_or_else(|| {
+        Error::state(format!("checkpoint.json has no checkpoint of {}; use another --job", source.identity.set_name))
+    })
+}
+
+/// Lists the namespaces that the filter lets through, with what is known about each.
+async fn list(context: &Context, source: &Deployment) -> Result<Vec<CatalogEntry>> {
+    let mut listed = Vec::new();
+    for database in catalog::databases(source).await? {
+        if !SPECIAL_DATABASES.contains(&database.as_str()) {
+            let all = catalog::collections(source, &database).await?;
+            listed.extend(all.into_iter().filter(|listed| context.settings.filter.lets_through(&listed.namespace)));
+        }
+    }
+    listed.sort_by(|a, b| a.namespace.cmp(&b.namespace));
+    let numbered = listed.into_iter().zip(0..).map(|(listed, number)| entry(source, listed, Ordinal(number)));
+    stream::iter(numbered).buffered(PARALLEL).try_collect().await
+}
+
+async fn entry(source: &Deployment, listed: Listed, ordinal: Ordinal) -> Result<CatalogEntry> {
+    let Listed { namespace, uuid, kind, options } = listed;
+    let ((documents, bytes), indexes) = if kind.is_copied() {
+        tokio::try_join!(catalog::size(source, &namespace), catalog::indexes(source, &namespace))?
+    } else {
+        ((0, 0), Vec::new())
+    };
+    Ok(CatalogEntry { ordinal, namespace, uuid, kind, options, indexes, documents, bytes })
+}
+
+/// Refuses what cannot work, before anything is changed.
+fn check(context: &Context, entries: &[CatalogEntry]) -> Result<()> {
+    let namespaces: Vec<Namespace> = entries.iter().map(|entry| entry.namespace.clone()).collect();
+    let (filter, renames) = (&context.settings.filter, &context.settings.renames);
+    if let Some(pattern) = filter.unmatched_includes(&namespaces).first() {
+        return Err(Error::bad_input(format!("--include {pattern} matches no collection of the source; correct it")));
+    }
+    if let Some(rename) = renames.unmatched(&namespaces).first() {
+        return Err(Error::bad_input(format!(
+            "--rename {rename} names nothing that is copied; correct it, --include or --exclude"
+        )));
+    }
+    if let Some((target, sources)) = renames.collisions(&namespaces).first() {
+        return Err(Error::bad_input(format!(
+            "{} would all be copied to {target}; rename or exclude all but one",
+            names(sources)
+        )));
+    }
+    if let Some((namespace, why)) = renames.refused_targets(&namespaces).first() {
+        return Err(Error::bad_input(format!("{namespace} cannot be copied under its new name: {why}")));
+    }
+    let targets: Vec<Namespace> = namespaces.iter().map(|namespace| renames.apply(namespace)).collect();
+    if let Some(clash) = case_clashes(targets.iter().map(Namespace::db)).first() {
+        return Err(Error::bad_input(format!(
+            "the databases {} differ only in case, which a server refuses; rename all but one",
+            clash.join(", ")
+        )));
+    }
+    if entries.is_empty() {
+        return Err(Error::bad_input("there is nothing to copy: the source has no collection that the filters let through"));
+    }
+    Ok(())
+}
+
+/// Binds the job to what was discovered. The first one wins: a run that finds another binding was checked against it
+/// when it connects the next time.
+async fn bind(context: &Context, servers: &Servers) -> Result<()> {
+    let job = JobRecord {
+        id: random::random_id(),
+        name: context.settings.job.to_string(),
+        created: clock::wall(),
+        binding: Some(Binding {
+            source: servers.source.identity.clone(),
+            target: servers.target.identity.clone(),
+            filter: context.settings.filter.clone(),
+            renames: context.settings.renames.clone(),
+        }),
+        abandoned: None,
+    };
+    match context.documents.create(keys::JOB, &job).await? {
+        Created::Mine(_) => Ok(()),
+        Created::Existing(found) if found.value.abandoned.is_some() => Err(crate::claim::abandoned()),
+        Created::Existing(_) => Ok(()),
+    }
+}
+
+fn finished(entries: &[CatalogEntry], checkpoint: Checkpoint) -> Finished {
+    let copied: Vec<&CatalogEntry> = entries.iter().filter(|entry| entry.kind.is_copied()).collect();
+    let documents: u64 = copied.iter().map(|entry| entry.documents).sum();
+    let findings = entries
+        .iter()
+        .filter(|entry| !entry.kind.is_copied())
+        .map(|entry| Finding {
+            namespace: entry.namespace.clone(),
+            text: format!("is a {}, which this version does not copy; exclude it, or accept it and make it by hand", entry.kind.text()),
+        })
+        .collect();
+    let notes = match checkpoint.oldest_transaction {
+        None => Vec::new(),
+        Some(first) => copied
+            .first()
+            .map(|entry| Note {
+                namespace: entry.namespace.clone(),
+                text: format!("a transaction was open since {first} when the job began; the checkpoint is the moment before"),
+            })
+            .into_iter()
+            .collect(),
+    };
+    let summary =
+        format!("{} collections, about {documents} documents, checkpoint {}", copied.len(), checkpoint.after);
+    Finished { summary, findings, notes }
+}
+
+/// The first few of some names, and how many more there are.
+pub fn names(namespaces: &[Namespace]) -> String {
+    let mut text = namespaces.iter().take(NAMED).map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    if namespaces.len() > NAMED {
+        text.push_str(&format!(" and {} more", namespaces.len() - NAMED));
+    }
+    text
+}

@@ -1,0 +1,10 @@
+//! One file a step, all of the same shape: what it reads, what it writes, by what it goes on after a crash.
+
+pub mod commit;
+pub mod copy;
+pub mod discover;
+pub mod index;
+pub mod plan;
+pub mod prepare;
+pub mod units;
+pub mod verify;

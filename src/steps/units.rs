@@ -1,0 +1,159 @@
+//! Steps whose work is one share a collection: each share is claimed by itself, so that any number of workers can do
+//! them side by side, and one collection can be named by hand.
+
+use crate::claim::{self, Claim, Claiming, DoneIs};
+use crate::context::Context;
+use crate::driver::{self, Outcome};
+use crate::error::{Error, Result};
+use crate::model::catalog::CatalogEntry;
+use crate::model::finding::{Finding, Note};
+use crate::model::namespace::Namespace;
+use crate::model::step::Step;
+use crate::model::work::{UnitProgress, WorkStatus};
+use crate::state::keys;
+use futures_util::{StreamExt, stream};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often shares that other workers hold are looked at.
+const WAIT_FOR_OTHERS: Duration = Duration::from_millis(500);
+
+/// What the work on one collection found.
+#[derive(Debug, Clone, Default)]
+pub struct UnitResult {
+    /// What a person must mend or accept.
+    pub findings: Vec<Finding>,
+    /// What a person should know.
+    pub notes: Vec<Note>,
+}
+
+/// All shares of a step, done.
+#[derive(Debug, Clone, Default)]
+pub struct AllUnits {
+    /// Their findings.
+    pub findings: Vec<Finding>,
+}
+
+/// What came of working on the shares.
+pub enum Worked {
+    /// All that were asked for are done.
+    Done(AllUnits),
+    /// The run was told to stop.
+    Stopped,
+}
+
+/// Works on the shares of `entries`: those that are free at once, `parallel` at a time, then those that other workers
+/// let go of. A share that is done with findings is done again.
+///
+/// # Errors
+/// The first one of any share.
+pub async fn work(
+    context: &Context,
+    step: Step,
+    entries: &[CatalogEntry],
+    done: DoneIs,
+    parallel: usize,
+    body: impl AsyncFn(&CatalogEntry, &Arc<Claim<UnitProgress>>) -> Result<UnitResult>,
+) -> Result<Worked> {
+    let mut findings = Vec::new();
+    let mut waiting: Vec<&CatalogEntry> = entries.iter().collect();
+    loop {
+        let mut held = Vec::new();
+        let mut shares =
+            stream::iter(waiting.into_iter().map(|entry| work_one(context, step, entry, done, &body))).buffer_unordered(parallel);
+        while let Some(share) = shares.next().await {
+            match share? {
+                Share::Done(found) => findings.extend(found),
+                Share::Held(entry) => held.push(entry),
+                Share::Stopped => return Ok(Worked::Stopped),
+            }
+        }
+        drop(shares);
+        if held.is_empty() {
+            return Ok(Worked::Done(AllUnits { findings }));
+        }
+        waiting = held;
+        if context.stop.unless(tokio::time::sleep(WAIT_FOR_OTHERS)).await.is_none() {
+            return Ok(Worked::Stopped);
+        }
+    }
+}
+
+enum Share<'a> {
+    Done(Vec<Finding>),
+    Held(&'a CatalogEntry),
+    Stopped,
+}
+
+async fn work_one<'a>(
+    context: &Context,
+    step: Step,
+    entry: &'a CatalogEntry,
+    done: DoneIs,
+    body: &impl AsyncFn(&CatalogEntry, &Arc<Claim<UnitProgress>>) -> Result<UnitResult>,
+) -> Result<Share<'a>> {
+    if context.stop.is_requested() {
+        return Ok(Share::Stopped);
+    }
+    let initial =
+        UnitProgress { step, namespace: entry.namespace.clone(), findings: Vec::new(), notes: Vec::new() };
+    let key = keys::unit(step, entry.ordinal);
+    let claim = match claim::claim(&context.documents, &key, initial, &context.claimant(), done, &context.stop).await? {
+        Claiming::Mine(claim) => claim,
+        Claiming::Done(work) => return Ok(Share::Done(work.progress.findings)),
+        Claiming::Busy(_) => return Ok(Share::Held(entry)),
+        Claiming::Stopped => return Ok(Share::Stopped),
+    };
+    driver::claimed(context, &key, &claim).await;
+    let Some(result) = driver::settle(context, &claim, body(entry, &claim)).await? else { return Ok(Share::Stopped) };
+    let findings = result.findings.clone();
+    let save = |progress: &mut UnitProgress| {
+        progress.findings = result.findings;
+        progress.notes = result.notes;
+    };
+    // With findings it is not done: the next run does it again, and may find them mended.
+    if findings.is_empty() { claim.done(save).await? } else { claim.let_go(WorkStatus::Findings, save).await? }
+    Ok(Share::Done(findings))
+}
+
+/// The entries that `--namespace` names, all of them without it.
+///
+/// # Errors
+/// Bad input when it names nothing that is copied.
+pub fn wanted(context: &Context, entries: Vec<CatalogEntry>) -> Result<Vec<CatalogEntry>> {
+    let Some(named) = &context.settings.namespace else { return Ok(entries) };
+    let found: Vec<CatalogEntry> = entries.into_iter().filter(|entry| entry.namespace == *named).collect();
+    if found.is_empty() {
+        return Err(not_copied(context, named));
+    }
+    Ok(found)
+}
+
+fn not_copied(context: &Context, namespace: &Namespace) -> Error {
+    Error::bad_input(format!(
+        "--namespace {namespace} is not copied by job `{}`; give a collection of the source that it copies",
+        context.settings.job
+    ))
+}
+
+/// Stops at findings unless they are accepted.
+///
+/// # Errors
+/// Findings, naming the first.
+pub fn accepted(context: &Context, step: Step, findings: &[Finding]) -> Result<()> {
+    match findings.first() {
+        Some(first) if !context.settings.accept_findings => Err(Error::findings(format!(
+            "{step} has {} findings, the first: {} {}; see `mongoferry status --job {}`, mend them and run it again, or say --accept-findings",
+            findings.len(),
+            first.namespace,
+            first.text,
+            context.settings.job
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// The outcome of a run that did one named collection and leaves others.
+pub fn partly(step: Step, namespace: &Namespace) -> Outcome {
+    Outcome::Done { step, summary: format!("{namespace} is done") }
+}

@@ -1,0 +1,113 @@
+//! Logging and panics: one line each, redacted, on stderr.
+//!
+//! Only mongoferry's own lines follow `--log-level`. Libraries are heard from `warn` on, whatever the level: at `debug`
+//! the AWS SDK logs signed requests, and nobody who debugs a copy is helped by the frames of HTTP/2.
+
+use crate::{clock, output};
+use std::fmt;
+use std::io;
+use std::panic::PanicHookInfo;
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
+use tracing_subscriber::fmt::time::FormatTime;
+use tracing_subscriber::fmt::{FmtContext, FormattedFields, MakeWriter};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, filter};
+
+/// How log lines look (`--log-format`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// For people: `2026-11-23T09:33:20.123Z info  message key=value`, with a progress bar on a terminal.
+    #[default]
+    Text,
+    /// For machines: one JSON object a line.
+    Json,
+}
+
+/// Starts logging. The second call in a process does nothing, as tests need it.
+pub fn init(format: LogFormat, level: Level) {
+    let targets =
+        filter::Targets::new().with_default(Level::WARN.min(level)).with_target(env!("CARGO_CRATE_NAME"), level);
+    let layer = tracing_subscriber::fmt::layer().with_writer(Lines);
+    let layer = match format {
+        LogFormat::Text => layer.with_ansi(false).event_format(TextLine).boxed(),
+        LogFormat::Json => layer.json().with_timer(WallClock).flatten_event(true).with_current_span(false).boxed(),
+    };
+    // An error says that a subscriber is there already.
+    let _ = tracing_subscriber::registry().with(layer.with_filter(targets)).try_init();
+}
+
+/// From now on a panic prints one redacted line instead of a backtrace. A backtrace is no use to an operator, and what
+/// panics quote may be anything.
+pub fn report_panics() {
+    std::panic::set_hook(Box::new(|info| output::stderr_line_at_once(&panic_line(info))));
+}
+
+fn panic_line(info: &PanicHookInfo<'_>) -> String {
+    let payload = info.payload();
+    let message = match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
+        (Some(text), _) => text,
+        (None, Some(text)) => text.as_str(),
+        (None, None) => "panic",
+    };
+    let place = info.location().map(|place| format!(" at {}:{}", place.file(), place.line())).unwrap_or_default();
+    format!("internal error: {message}{place} (a defect; please report)")
+}
+
+/// `time level message key=value span-key=value`, all in one line.
+struct TextLine;
+
+impl<S, N> FormatEvent<S, N> for TextLine
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let level = event.metadata().level().as_str().to_ascii_lowercase();
+        write!(writer, "{} {level:<5} ", clock::wall())?;
+        context.field_format().format_fields(writer.by_ref(), event)?;
+        for span in context.event_scope().into_iter().flat_map(|scope| scope.from_root()) {
+            if let Some(fields) = span.extensions().get::<FormattedFields<N>>()
+                && !fields.is_empty()
+            {
+                write!(writer, " {fields}")?;
+            }
+        }
+        writeln!(writer)
+    }
+}
+
+/// [`clock::wall`] in JSON lines.
+struct WallClock;
+
+impl FormatTime for WallClock {
+    fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
+        writer.write_str(&clock::wall())
+    }
+}
+
+/// Hands each event to [`output::stderr_line`], which redacts it and moves the progress bar out of the way.
+#[derive(Debug, Clone, Copy)]
+struct Lines;
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = Lines;
+
+    fn make_writer(&'a self) -> Lines {
+        Lines
+    }
+}
+
+impl io::Write for Lines {
+    /// The formatter hands over an event at a time, always whole.
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        output::stderr_line(&String::from_utf8_lossy(event));
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
