@@ -1,3 +1,10 @@
-//! The `mongoferry` command.
+//! All tests that need real servers, in one binary: they share their servers, and link once.
 
-fn main() {}
+#[path = "../support/mod.rs"]
+mod support;
+
+mod copying;
+mod crashes;
+mod stores;
+mod streams;
+mod workers;

@@ -1,6 +1,7 @@
 //! What tests on real servers share: the servers, and the comparison of what is on them.
 
 pub mod compare;
+pub mod ferry;
 pub mod replica_set;
 pub mod servers;
 
