@@ -4,6 +4,7 @@ use crate::claim::{Claimant, abandoned};
 use crate::config::Settings;
 use crate::error::{Error, Result};
 use crate::journal::Journal;
+use crate::model::job::CheckpointMap;
 use crate::model::job::{Binding, JobRecord};
 use crate::model::lease::Holder;
 use crate::model::step::Step;
@@ -13,9 +14,8 @@ use crate::mongo::failure::Side;
 use crate::process;
 use crate::random::random_id;
 use crate::state::document::Documents;
-use crate::state::open::open_store;
-use crate::model::job::CheckpointMap;
 use crate::state::keys;
+use crate::state::open::open_store;
 use crate::stop::Stop;
 use std::sync::Arc;
 
@@ -50,11 +50,7 @@ impl Context {
 
     /// How this run claims work.
     pub fn claimant(&self) -> Claimant {
-        Claimant {
-            holder: self.holder.clone(),
-            lease: self.settings.lease,
-            takeover: self.settings.takeover,
-        }
+        Claimant { holder: self.holder.clone(), lease: self.settings.lease, takeover: self.settings.takeover }
     }
 
     /// The job's document, `None` before it was discovered.
@@ -136,7 +132,12 @@ impl Context {
         Ok(())
     }
 
-    fn planned_for(&self, what: impl std::fmt::Display, recorded: impl std::fmt::Display, now: impl std::fmt::Display) -> Error {
+    fn planned_for(
+        &self,
+        what: impl std::fmt::Display,
+        recorded: impl std::fmt::Display,
+        now: impl std::fmt::Display,
+    ) -> Error {
         Error::bad_input(format!(
             "job `{}` was planned for {what} `{recorded}`, now it is `{now}`; use another --job, or what it was planned for",
             self.settings.job

@@ -18,9 +18,10 @@ use crate::mongo::deployment::Deployment;
 use crate::mongo::failure::{is_transient, is_transient_code};
 use crate::mongo::read;
 use crate::mongo::write::{self, Answer, Documents, Refusal};
-use bson::RawDocument;
+use bson::{RawDocument, RawDocumentBuf};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use mongodb::error::Error as DriverError;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_retry::strategy::{ExponentialBackoff, jitter};
@@ -95,8 +96,9 @@ impl Delivery {
         let read = batch.documents.len() as u64;
         let mut counts = Counts { read, read_bytes: size, written: read, written_bytes: size, ..Counts::default() };
         let mut findings = Vec::new();
+        let there = self.already_there(&batch.documents, &refusals).await?;
         let settling: Vec<_> =
-            refusals.into_iter().map(|refusal| self.settle_one(&batch.documents, refusal, is_replay)).collect();
+            refusals.into_iter().map(|refusal| self.settle_one(&batch.documents, refusal, &there, is_replay)).collect();
         let settled: Vec<(Settled, u64)> = stream::iter(settling).buffered(LOOKUPS).try_collect().await?;
         for (settled, bytes) in settled {
             match settled {
@@ -125,8 +127,32 @@ impl Delivery {
         Ok(Acknowledged { last: batch.last, counts, findings })
     }
 
+    /// What the target has where many documents of a batch are there already, as after a crash: read at once, since one
+    /// by one it would take so long that a run which is killed again and again would never get past them.
+    async fn already_there(&self, documents: &Documents, refusals: &[Refusal]) -> Result<HashMap<Key, RawDocumentBuf>> {
+        let taken: Vec<Key> = refusals
+            .iter()
+            .filter(|refusal| refusal.is_id_taken)
+            .filter_map(|refusal| Key::of(documents.get(refusal.index)?))
+            .collect();
+        match (taken.first(), taken.last()) {
+            (Some(first), Some(last)) if taken.len() > LOOKUPS => {
+                // Foreign documents may lie between ours: no more than twice as many are read as there are to be found.
+                let most = taken.len() * 2;
+                self.retried(|| read::documents_between(&self.target, &self.to, first, last, most)).await
+            }
+            _ => Ok(HashMap::new()),
+        }
+    }
+
     /// Settles one document that was refused, and says how large it was.
-    async fn settle_one(&self, documents: &Documents, refusal: Refusal, is_replay: bool) -> Result<(Settled, u64)> {
+    async fn settle_one(
+        &self,
+        documents: &Documents,
+        refusal: Refusal,
+        there: &HashMap<Key, RawDocumentBuf>,
+        is_replay: bool,
+    ) -> Result<(Settled, u64)> {
         let Some(document) = documents.get(refusal.index) else {
             return Err(self.target.side.error(format!("the target refused document {} of fewer", refusal.index)));
         };
@@ -135,11 +161,16 @@ impl Delivery {
             return Err(self.source.side.error(format!("{} has a document without _id", self.from)));
         };
         if !refusal.is_id_taken {
-            let text = format!("the target refused the document with _id {key:?}: {} (code {})", refusal.reason, refusal.code);
+            let text =
+                format!("the target refused the document with _id {key:?}: {} (code {})", refusal.reason, refusal.code);
             return Ok((Settled::Rejected(text), bytes));
         }
+        let is_equal = |there: &RawDocument| there.as_bytes() == document.as_bytes();
+        if there.get(&key).is_some_and(|there| is_equal(there)) {
+            return Ok((Settled::Equal, bytes));
+        }
         let there = self.retried(|| read::document(&self.target, &self.to, &key, None)).await?;
-        if there.as_deref().is_some_and(|there| there.as_bytes() == document.as_bytes()) {
+        if there.as_deref().is_some_and(is_equal) {
             return Ok((Settled::Equal, bytes));
         }
         if !self.created || !is_replay {
@@ -178,7 +209,9 @@ impl Delivery {
         let answer = self.retried_write(|| write::insert(&self.target, &self.to, &self.uuid, &one)).await?;
         match answer.into_iter().find(|refusal| !refusal.is_id_taken) {
             None => Ok(()),
-            Some(refusal) => Err(self.target.side.error(format!("{} refused a replayed document: {}", self.to, refusal.reason))),
+            Some(refusal) => {
+                Err(self.target.side.error(format!("{} refused a replayed document: {}", self.to, refusal.reason)))
+            }
         }
     }
 
@@ -189,7 +222,9 @@ impl Delivery {
     {
         match self.retried_write(write).await?.into_iter().next() {
             None => Ok(()),
-            Some(refusal) => Err(self.target.side.error(format!("{} refused a replayed document: {}", self.to, refusal.reason))),
+            Some(refusal) => {
+                Err(self.target.side.error(format!("{} refused a replayed document: {}", self.to, refusal.reason)))
+            }
         }
     }
 

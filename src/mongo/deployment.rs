@@ -2,9 +2,9 @@
 
 use super::Comment;
 use super::failure::{Side, code, code_of};
+use crate::connection_string::ConnectionString;
 use crate::error::{Error, Result};
 use crate::model::identity::Identity;
-use crate::connection_string::ConnectionString;
 use bson::{Bson, Document, RawDocumentBuf, doc};
 use mongodb::Client;
 use mongodb::error::Error as DriverError;
@@ -75,10 +75,16 @@ impl Deployment {
             .map_err(|error| failed(&error))?;
         let wire_version = hello.get_i32("maxWireVersion").unwrap_or(0);
         if wire_version < OLDEST_WIRE_VERSION {
-            return Err(Error::bad_input(format!("the {side} is older than MongoDB 4.4, the oldest that is supported")));
+            return Err(Error::bad_input(format!(
+                "the {side} is older than MongoDB 4.4, the oldest that is supported"
+            )));
         }
         let Ok(set_name) = hello.get_str("setName") else {
-            let what = if hello.get_str("msg").is_ok_and(|msg| msg == "isdbgrid") { "a mongos" } else { "a standalone server" };
+            let what = if hello.get_str("msg").is_ok_and(|msg| msg == "isdbgrid") {
+                "a mongos"
+            } else {
+                "a standalone server"
+            };
             return Err(Error::bad_input(format!(
                 "the {side} is {what}; only replica sets can be copied: give the connection string of a replica set"
             )));

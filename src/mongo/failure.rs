@@ -120,17 +120,33 @@ pub fn is_transient(error: &DriverError) -> bool {
 pub fn is_transient_code(code: i32) -> bool {
     matches!(
         code,
-        6 | 7 | 24 | 50 | 64 | 89 | 91 | 134 | 189 | 262 | 290 | 317 | 358 | 384 | 9001 | 10058 | 10107 | 11600 | 11602 | 13435 | 13436
+        6 | 7
+            | 24
+            | 50
+            | 64
+            | 89
+            | 91
+            | 134
+            | 189
+            | 262
+            | 290
+            | 317
+            | 358
+            | 384
+            | 9001
+            | 10058
+            | 10107
+            | 11600
+            | 11602
+            | 13435
+            | 13436
     )
 }
 
 /// Whether a cursor with this error can be opened again after the last document that it gave.
 pub fn is_lost_cursor(error: &DriverError) -> bool {
     is_transient(error)
-        || matches!(
-            code_of(error),
-            Some(code::CURSOR_NOT_FOUND | 136 | code::QUERY_PLAN_KILLED | code::CURSOR_KILLED)
-        )
+        || matches!(code_of(error), Some(code::CURSOR_NOT_FOUND | 136 | code::QUERY_PLAN_KILLED | code::CURSOR_KILLED))
 }
 
 fn one_line(error: &DriverError) -> String {

@@ -75,8 +75,10 @@ impl S3Store {
     pub async fn open_with(settings: S3Settings, loader: ConfigLoader) -> Self {
         let region = match settings.endpoint {
             // No question to the metadata service of a cloud in which this is not: it takes seconds to stay silent.
-            Some(_) => RegionProviderChain::first_try(aws_config::environment::EnvironmentVariableRegionProvider::new())
-                .or_else(aws_config::profile::ProfileFileRegionProvider::new()),
+            Some(_) => {
+                RegionProviderChain::first_try(aws_config::environment::EnvironmentVariableRegionProvider::new())
+                    .or_else(aws_config::profile::ProfileFileRegionProvider::new())
+            }
             None => RegionProviderChain::default_provider(),
         };
         let http = aws_smithy_http_client::Builder::new()
@@ -159,10 +161,14 @@ impl S3Store {
             Verdict::Conflict => StoreError::Conflict,
             Verdict::Ambiguous => StoreError::Ambiguous(format!("{place}: {said}")),
             Verdict::Refused(why) => StoreError::Refused(match why {
-                Why::NoBucket => format!("bucket `{bucket}` does not exist ({place}); create it, or use another --state"),
+                Why::NoBucket => {
+                    format!("bucket `{bucket}` does not exist ({place}); create it, or use another --state")
+                }
                 Why::Permission => {
                     let needed = match request {
-                        Request::Get => "s3:GetObject, and s3:ListBucket on the bucket (without it, a missing object is a 403 too)",
+                        Request::Get => {
+                            "s3:GetObject, and s3:ListBucket on the bucket (without it, a missing object is a 403 too)"
+                        }
                         Request::List => "s3:ListBucket on the bucket",
                         Request::Create | Request::Replace => "s3:PutObject and s3:GetObject",
                     };
@@ -174,9 +180,9 @@ impl S3Store {
                      them (environment, profile, role)",
                     code.unwrap_or("no reason given")
                 ),
-                Why::Clock => format!(
-                    "bucket `{bucket}` does not accept the request's time ({place}); set this machine's clock"
-                ),
+                Why::Clock => {
+                    format!("bucket `{bucket}` does not accept the request's time ({place}); set this machine's clock")
+                }
                 Why::Region => {
                     format!("bucket `{bucket}` is in another region ({place}: {said}); set AWS_REGION to the bucket's")
                 }
@@ -202,7 +208,10 @@ impl StateStore for S3Store {
             Err(error) => return Err(self.failed(Request::Get, &error)),
         };
         let Some(etag) = answer.e_tag else {
-            return Err(StoreError::Refused(format!("{} answers without an ETag; check the endpoint", self.settings.url)));
+            return Err(StoreError::Refused(format!(
+                "{} answers without an ETag; check the endpoint",
+                self.settings.url
+            )));
         };
         // The SDK's limits end with the answer's header.
         let size = answer.content_length.and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
@@ -294,13 +303,13 @@ fn classify(request: Request, status: u16, code: Option<&str>) -> Verdict {
         // The object that was to be replaced is not there.
         (404, "NoSuchKey") if request == Request::Replace => Verdict::Conflict,
         (404 | 405, _) => Verdict::Refused(Why::NotS3),
-        (_, "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired") => {
-            Verdict::Refused(Why::Credentials)
-        }
+        (
+            _,
+            "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired",
+        ) => Verdict::Refused(Why::Credentials),
         (_, "RequestTimeTooSkewed") => Verdict::Refused(Why::Clock),
-        (_, "AuthorizationHeaderMalformed" | "PermanentRedirect" | "IllegalLocationConstraintException") | (301 | 307, _) => {
-            Verdict::Refused(Why::Region)
-        }
+        (_, "AuthorizationHeaderMalformed" | "PermanentRedirect" | "IllegalLocationConstraintException")
+        | (301 | 307, _) => Verdict::Refused(Why::Region),
         (501, _) | (_, "NotImplemented") => Verdict::Refused(Why::NotImplemented),
         // Others write the same key just now (409), it is too much (429, SlowDown), or it was cut off on the way (400).
         (408 | 409 | 425 | 429 | 500.., _) => Verdict::Ambiguous,
@@ -308,13 +317,14 @@ fn classify(request: Request, status: u16, code: Option<&str>) -> Verdict {
             Verdict::Ambiguous
         }
         (401 | 403, _) => Verdict::Refused(Why::Permission),
-        (200..300, _) => Verdict::Ambiguous,
+        (200..=300, _) => Verdict::Ambiguous,
         _ => Verdict::Refused(Why::Other),
     }
 }
 
 fn credentials_error<'error>(error: &'error (dyn StdError + 'static)) -> Option<&'error CredentialsError> {
-    std::iter::successors(Some(error), |error: &&(dyn StdError + 'static)| (*error).source()).find_map(|error| error.downcast_ref())
+    std::iter::successors(Some(error), |error: &&(dyn StdError + 'static)| (*error).source())
+        .find_map(|error| error.downcast_ref())
 }
 
 /// The reason is not repeated: a provider's text may hold what it was given.

@@ -98,7 +98,8 @@ async fn copy_lane(context: &Context, servers: &Servers, plan: &PlanHead, planne
     };
     driver::claimed(context, &key, &claim).await;
     context.journal.flush().await;
-    let comment = context.comment(Step::Copy, &format!("lane={} epoch={}", planned.lane, claim.work().await.lease.epoch));
+    let comment =
+        context.comment(Step::Copy, &format!("lane={} epoch={}", planned.lane, claim.work().await.lease.epoch));
     let servers = Servers {
         source: servers.source.commented(comment.clone()),
         target: servers.target.commented(comment),

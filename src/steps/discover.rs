@@ -142,7 +142,9 @@ fn check(context: &Context, entries: &[CatalogEntry]) -> Result<()> {
         )));
     }
     if entries.is_empty() {
-        return Err(Error::bad_input("there is nothing to copy: the source has no collection that the filters let through"));
+        return Err(Error::bad_input(
+            "there is nothing to copy: the source has no collection that the filters let through",
+        ));
     }
     Ok(())
 }
@@ -177,7 +179,10 @@ fn finished(entries: &[CatalogEntry], checkpoint: Checkpoint) -> Finished {
         .filter(|entry| !entry.kind.is_copied())
         .map(|entry| Finding {
             namespace: entry.namespace.clone(),
-            text: format!("is a {}, which this version does not copy; exclude it, or accept it and make it by hand", entry.kind.text()),
+            text: format!(
+                "is a {}, which this version does not copy; exclude it, or accept it and make it by hand",
+                entry.kind.text()
+            ),
         })
         .collect();
     let notes = match checkpoint.oldest_transaction {
@@ -186,13 +191,14 @@ fn finished(entries: &[CatalogEntry], checkpoint: Checkpoint) -> Finished {
             .first()
             .map(|entry| Note {
                 namespace: entry.namespace.clone(),
-                text: format!("a transaction was open since {first} when the job began; the checkpoint is the moment before"),
+                text: format!(
+                    "a transaction was open since {first} when the job began; the checkpoint is the moment before"
+                ),
             })
             .into_iter()
             .collect(),
     };
-    let summary =
-        format!("{} collections, about {documents} documents, checkpoint {}", copied.len(), checkpoint.after);
+    let summary = format!("{} collections, about {documents} documents, checkpoint {}", copied.len(), checkpoint.after);
     Finished { summary, findings, notes }
 }
 

@@ -35,7 +35,8 @@ pub async fn run(context: &Context, servers: &Servers) -> Result<Outcome> {
     let prepare = driver::step_work(context, Step::Prepare).await?;
     let create_index = prepare.and_then(|work| work.progress.create_index).unwrap_or_default();
     if create_index == CreateIndex::None {
-        let progress = StepProgress { summary: "no indexes, as --create-index none says".into(), ..StepProgress::new(step) };
+        let progress =
+            StepProgress { summary: "no indexes, as --create-index none says".into(), ..StepProgress::new(step) };
         return driver::finish_parts(context, progress).await;
     }
     let prepared: HashMap<_, _> =
@@ -45,9 +46,9 @@ pub async fn run(context: &Context, servers: &Servers) -> Result<Outcome> {
         .filter(|entry| entry.kind.is_copied() && entry.secondary_indexes().next().is_some())
         .collect();
     let worked = units::work(context, step, &entries, DoneIs::Final, PARALLEL, async |entry, claim| {
-        let ready = prepared.get(&entry.ordinal).ok_or_else(|| {
-            Error::state(format!("prepare has no entry for {}; use another --job", entry.namespace))
-        })?;
+        let ready = prepared
+            .get(&entry.ordinal)
+            .ok_or_else(|| Error::state(format!("prepare has no entry for {}; use another --job", entry.namespace)))?;
         let wanted: Vec<Value> =
             entry.secondary_indexes().map(|index| index_to_create(index, &entry.options)).collect();
         claim.ensure_may_send().await?;

@@ -84,9 +84,14 @@ async fn prepare(context: &Context, servers: &Servers, claim: &Arc<Claim<StepPro
     let created = made.iter().filter(|entry| entry.created).count();
     result.summary = format!("{created} collections created, {} kept", made.len() - created);
     if create_index == CreateIndex::None {
-        result.notes.extend(entries.iter().filter(|entry| entry.secondary_indexes().next().is_some()).map(|entry| Note {
-            namespace: entry.namespace.clone(),
-            text: format!("{} indexes are left out, as --create-index none says", entry.secondary_indexes().count()),
+        result.notes.extend(entries.iter().filter(|entry| entry.secondary_indexes().next().is_some()).map(|entry| {
+            Note {
+                namespace: entry.namespace.clone(),
+                text: format!(
+                    "{} indexes are left out, as --create-index none says",
+                    entry.secondary_indexes().count()
+                ),
+            }
         }));
     }
     Ok(result)
@@ -123,7 +128,10 @@ fn changed(context: &Context, flag: &str, recorded: impl std::fmt::Display, now:
 }
 
 /// UUIDs of what has the targets' names now.
-async fn collections_by_name(target: &Deployment, targets: &[Namespace]) -> Result<BTreeMap<Namespace, Option<String>>> {
+async fn collections_by_name(
+    target: &Deployment,
+    targets: &[Namespace],
+) -> Result<BTreeMap<Namespace, Option<String>>> {
     let databases: BTreeSet<&str> = targets.iter().map(Namespace::db).collect();
     let wanted: BTreeSet<&Namespace> = targets.iter().collect();
     let mut present = BTreeMap::new();
@@ -146,7 +154,9 @@ fn refuse_what_is_in_the_way(present: &BTreeMap<Namespace, Option<String>>, exis
         )));
     }
     if let Some((view, _)) = present.iter().find(|(_, uuid)| uuid.is_none()) {
-        return Err(Error::bad_input(format!("{view} is a view on the target; rename or exclude it, or drop it by hand")));
+        return Err(Error::bad_input(format!(
+            "{view} is a view on the target; rename or exclude it, or drop it by hand"
+        )));
     }
     Ok(())
 }
@@ -243,7 +253,8 @@ async fn make_ready(
     claim.ensure_may_send().await?;
     let creation = crash::around("create", collection::create(target, name, &entry.options)).await?;
     let uuid = catalog::collection(target, name).await?.and_then(|listed| listed.uuid);
-    let uuid = uuid.ok_or_else(|| target.side.error(format!("{name} was created on the target and is not there; try again")))?;
+    let uuid =
+        uuid.ok_or_else(|| target.side.error(format!("{name} was created on the target and is not there; try again")))?;
     // What a killed run of this job created is empty: documents come only after this step.
     if creation == Creation::Exists && !collection::is_empty(target, name).await? {
         return Err(Error::bad_input(format!(

@@ -19,9 +19,18 @@ const DOCUMENTS: i32 = 11_000;
 async fn load(source: &Client, database: &str) -> Result<u64, Failure> {
     let database = source.database(database);
     database.drop().await?;
-    let events: Vec<Document> = (0..DOCUMENTS).map(|n| doc! { "_id": n, "k": n % 7, "text": format!("event {n}") }).collect();
+    let events: Vec<Document> =
+        (0..DOCUMENTS).map(|n| doc! { "_id": n, "k": n % 7, "text": format!("event {n}") }).collect();
     database.collection("events").insert_many(events).await?;
-    let mixed = [Bson::Int32(1), Bson::from("a"), Bson::Null, Bson::MinKey, Bson::MaxKey, Bson::Double(f64::NAN), doc! { "a": 1 }.into()];
+    let mixed = [
+        Bson::Int32(1),
+        Bson::from("a"),
+        Bson::Null,
+        Bson::MinKey,
+        Bson::MaxKey,
+        Bson::Double(f64::NAN),
+        doc! { "a": 1 }.into(),
+    ];
     database.collection("mixed").insert_many(mixed.map(|id| doc! { "_id": id })).await?;
     database.run_command(doc! { "create": "empty", "collation": { "locale": "fr" } }).await?;
     let indexes = vec![

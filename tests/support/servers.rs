@@ -114,8 +114,12 @@ impl ReplicaSet {
     fn start_servers(options: &StartOptions) -> Result<Self, Failure> {
         let program = mongod(options.version.as_deref())?;
         let directory = temporary_directory("mongod")?;
-        let mut set =
-            ReplicaSet { name: options.name.clone(), auth: options.auth, directory: directory.clone(), members: vec![] };
+        let mut set = ReplicaSet {
+            name: options.name.clone(),
+            auth: options.auth,
+            directory: directory.clone(),
+            members: vec![],
+        };
         // Threads, so that three members start in the time of one.
         let starting: Vec<_> = (0..options.members)
             .map(|index| {
