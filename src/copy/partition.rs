@@ -14,7 +14,7 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 /// How many batches of one partition are in flight. The target works on one while the next is on its way.
-const IN_FLIGHT: usize = 3;
+pub const IN_FLIGHT: usize = 3;
 
 /// A batch ends at this many bytes...
 const BATCH_BYTES: usize = 4 * 1024 * 1024;

@@ -171,7 +171,8 @@ mod tests {
     fn the_order_of_an_index_key_matters_and_of_nothing_else() {
         let index = json!({"v": 2, "key": {"a": 1, "b": -1}, "name": "n", "background": true});
         assert!(
-            index_differences(&[index.clone()], &[json!({"name": "n", "key": {"a": 1, "b": -1}, "v": 2})]).is_empty()
+            index_differences(std::slice::from_ref(&index), &[json!({"name": "n", "key": {"a": 1, "b": -1}, "v": 2})])
+                .is_empty()
         );
         assert_eq!(index_differences(&[index], &[json!({"name": "n", "key": {"b": -1, "a": 1}, "v": 2})]).len(), 1);
     }

@@ -81,7 +81,7 @@ pub enum Evidence {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeldByAnother {
     /// The worker that holds it.
-    pub holder: Holder,
+    pub holder: Box<Holder>,
     /// For how much longer the document must stay unchanged.
     pub remaining: Duration,
 }
@@ -117,10 +117,10 @@ impl Lease {
             (Some(_), Evidence::Unchanged(time)) if time >= self.length() => Duration::ZERO,
             (Some(_), Evidence::Takeover) => send_limit(self.length()),
             (Some(holder), Evidence::Unchanged(time)) => {
-                return Err(HeldByAnother { holder: holder.clone(), remaining: self.length() - time });
+                return Err(HeldByAnother { holder: Box::new(holder.clone()), remaining: self.length() - time });
             }
             (Some(holder), Evidence::Nothing) => {
-                return Err(HeldByAnother { holder: holder.clone(), remaining: self.length() });
+                return Err(HeldByAnother { holder: Box::new(holder.clone()), remaining: self.length() });
             }
         };
         let lease =
@@ -207,7 +207,7 @@ mod tests {
                                 lease = granted.lease;
                             }
                             Err(held) => {
-                                prop_assert_eq!(Some(&held.holder), lease.holder.as_ref());
+                                prop_assert_eq!(Some(&*held.holder), lease.holder.as_ref());
                                 prop_assert!(held.remaining > Duration::ZERO);
                             }
                         }
