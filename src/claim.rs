@@ -247,6 +247,9 @@ impl<P: Progress> Claim<P> {
         let mut work = stored.value.clone();
         change(&mut work);
         work.saved = clock::wall();
+        if clock::monotonic() >= self.outlived {
+            work.lease = work.lease.outlived();
+        }
         self.write(&mut stored, work).await
     }
 

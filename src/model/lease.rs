@@ -62,6 +62,15 @@ pub struct Lease {
     /// For how long the document must not change before another worker may take it, in milliseconds. The holder's
     /// word: it renews at least every third of it, and stops sending at half of it.
     pub length_ms: u64,
+    /// For how long, from a claim on, a holder that was overtaken may still send, in milliseconds: the work must not be
+    /// called done before. Part of the document, since whoever took over may die before that time has passed, and the
+    /// next one knows of it only from here.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub outlive_ms: u64,
+}
+
+fn is_zero(value: &u64) -> bool {
+    *value == 0
 }
 
 /// Why a claimant may take a lease.
@@ -99,7 +108,7 @@ pub struct Granted {
 impl Lease {
     /// The lease of work that nobody has claimed yet.
     pub fn free() -> Self {
-        Self { epoch: Epoch(0), holder: None, length_ms: 0 }
+        Self { epoch: Epoch(0), holder: None, length_ms: 0, outlive_ms: 0 }
     }
 
     /// Its length.
@@ -112,7 +121,7 @@ impl Lease {
     /// # Errors
     /// [`HeldByAnother`] when the evidence does not suffice.
     pub fn claim(&self, claimant: Holder, length: Duration, evidence: Evidence) -> Result<Granted, HeldByAnother> {
-        let outlive = match (&self.holder, evidence) {
+        let overtaken = match (&self.holder, evidence) {
             (None, _) | (Some(_), Evidence::DeadProcess) => Duration::ZERO,
             (Some(_), Evidence::Unchanged(time)) if time >= self.length() => Duration::ZERO,
             (Some(_), Evidence::Takeover) => send_limit(self.length()),
@@ -123,8 +132,15 @@ impl Lease {
                 return Err(HeldByAnother { holder: Box::new(holder.clone()), remaining: self.length() });
             }
         };
-        let lease =
-            Lease { epoch: Epoch(self.epoch.0 + 1), holder: Some(claimant), length_ms: length.as_millis() as u64 };
+        // What the former holder still had to outlive is inherited, but for the time that was seen to pass.
+        let seen = if let Evidence::Unchanged(time) = evidence { time } else { Duration::ZERO };
+        let outlive = overtaken.max(Duration::from_millis(self.outlive_ms).saturating_sub(seen));
+        let lease = Lease {
+            epoch: Epoch(self.epoch.0 + 1),
+            holder: Some(claimant),
+            length_ms: length.as_millis() as u64,
+            outlive_ms: outlive.as_millis() as u64,
+        };
         Ok(Granted { lease, outlive })
     }
 
@@ -132,6 +148,12 @@ impl Lease {
     #[must_use]
     pub fn released(&self) -> Self {
         Self { holder: None, ..self.clone() }
+    }
+
+    /// The lease once every holder that was overtaken has surely stopped sending.
+    #[must_use]
+    pub fn outlived(&self) -> Self {
+        Self { outlive_ms: 0, ..self.clone() }
     }
 }
 
@@ -172,6 +194,17 @@ mod tests {
         let held = Lease::free().claim(worker("a"), LENGTH, Evidence::Nothing).unwrap().lease;
         let taken = held.claim(worker("b"), LENGTH, Evidence::Takeover).unwrap();
         assert_eq!(taken.outlive, LENGTH / 2);
+        // Whoever takes over from the one that took over inherits it, unless the time was seen to pass.
+        let died = taken.lease.claim(worker("c"), LENGTH, Evidence::DeadProcess).unwrap();
+        assert_eq!(died.outlive, LENGTH / 2);
+        let released = taken.lease.released().claim(worker("c"), LENGTH, Evidence::Nothing).unwrap();
+        assert_eq!(released.outlive, LENGTH / 2);
+        let waited = taken.lease.claim(worker("c"), LENGTH, Evidence::Unchanged(LENGTH)).unwrap();
+        assert_eq!(waited.outlive, Duration::ZERO);
+        assert_eq!(
+            taken.lease.outlived().released().claim(worker("c"), LENGTH, Evidence::Nothing).unwrap().outlive,
+            Duration::ZERO
+        );
     }
 
     #[derive(Debug, Clone)]
