@@ -45,7 +45,7 @@ async fn discover(context: &Context, servers: &Servers) -> Result<Finished> {
     let checkpoint = capture(context, &servers.source).await?;
     if context.documents.read::<pages::CatalogHead>(keys::CATALOG).await?.is_none() {
         let entries = list(context, &servers.source).await?;
-        check(context, &entries)?;
+        check(context, &entries, &catalog::databases(&servers.target).await?)?;
         pages::write_catalog(&context.documents, &random::random_id(), &entries).await?;
     }
     bind(context, servers).await?;
@@ -114,7 +114,7 @@ async fn entry(source: &Deployment, listed: Listed, ordinal: Ordinal) -> Result<
 }
 
 /// Refuses what cannot work, before anything is changed.
-fn check(context: &Context, entries: &[CatalogEntry]) -> Result<()> {
+fn check(context: &Context, entries: &[CatalogEntry], on_target: &[String]) -> Result<()> {
     let namespaces: Vec<Namespace> = entries.iter().map(|entry| entry.namespace.clone()).collect();
     let (filter, renames) = (&context.settings.filter, &context.settings.renames);
     if let Some(pattern) = filter.unmatched_includes(&namespaces).first() {
@@ -135,9 +135,10 @@ fn check(context: &Context, entries: &[CatalogEntry]) -> Result<()> {
         return Err(Error::bad_input(format!("{namespace} cannot be copied under its new name: {why}")));
     }
     let targets: Vec<Namespace> = namespaces.iter().map(|namespace| renames.apply(namespace)).collect();
-    if let Some(clash) = case_clashes(targets.iter().map(Namespace::db)).first() {
+    let there = on_target.iter().map(String::as_str).chain(SPECIAL_DATABASES);
+    if let Some(clash) = case_clashes(targets.iter().map(Namespace::db).chain(there)).first() {
         return Err(Error::bad_input(format!(
-            "the databases {} differ only in case, which a server refuses; rename all but one",
+            "the target's databases {} would differ only in case, which a server refuses; rename all but one",
             clash.join(", ")
         )));
     }
