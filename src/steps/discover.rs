@@ -142,7 +142,9 @@ fn check(context: &Context, entries: &[CatalogEntry]) -> Result<()> {
         )));
     }
     if entries.is_empty() {
-        return Err(Error::bad_input("there is nothing to copy: the source has no collection that the filters let through"));
+        return Err(Error::bad_input(format!(
+            "there is nothing to copy: no collection of the source is let through by the filter `{filter}`; correct --source, --include or --exclude"
+        )));
     }
     Ok(())
 }
