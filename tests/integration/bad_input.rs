@@ -350,6 +350,14 @@ fn unreachable() -> Vec<Row> {
         row("a target that refuses", "step all", 1, &["the target cannot be reached", "127.0.0.1:1: "])
             .set("MONGOFERRY_TARGET", "mongodb://u:Hedgehog@127.0.0.1:1/")
             .waits(),
+        row(
+            "a place for the checkpoint that refuses",
+            "step all --checkpoint-uri mongodb://127.0.0.1:1/",
+            1,
+            &["the checkpoint's deployment cannot be reached", "127.0.0.1:1: "],
+        )
+        .given([Given::Source("{db}.a")])
+        .waits(),
         row("an S3 endpoint that refuses", "step all", 1, &["http://127.0.0.1:1", "try again"])
             .s3("s3://bad-input/{job}")
             .set("MONGOFERRY_S3_ENDPOINT", "http://127.0.0.1:1")
@@ -363,6 +371,9 @@ fn deployments() -> Vec<Row> {
             .set("MONGOFERRY_SOURCE", "mongodb://root:Wrong-Hedgehog@{auth_host}/?replicaSet=auth"),
         row("a wrong password for the target", "step all", 2, &["the target", "password", "authSource"])
             .set("MONGOFERRY_TARGET", "mongodb://root:Wrong%2FHedgehog@{auth_host}/?directConnection=true"),
+        row("a wrong password for the checkpoint", "step all", 2, &["the checkpoint's deployment", "password"])
+            .set("MONGOFERRY_CHECKPOINT_URI", "mongodb://root:Wrong-Hedgehog@{auth_host}/")
+            .given([Given::Source("{db}.a")]),
         row("the right password in the wrong database", "step all", 2, &["the source", "authSource"])
             .set("MONGOFERRY_SOURCE", "mongodb://limited:{limited_password}@{auth_host}/?authSource=nosuch"),
         row("no password at all", "step all", 2, &["the source", "user name and password", "connection string"])
