@@ -103,14 +103,20 @@ pub fn parse<I: IntoIterator<Item = OsString>>(arguments: I) -> Result<Parsed> {
     for argument in &arguments {
         redact::register_uri(&argument.to_string_lossy());
     }
-    let parsed = match Arguments::try_parse_from(arguments) {
+    let parsed = match Arguments::try_parse_from(&arguments) {
         Ok(parsed) => parsed,
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             let text = error.to_string();
             let lines: Vec<&str> = text.trim_end().lines().map(str::trim_end).collect();
             return Ok(Parsed::Print(lines.join("\n")));
         }
-        Err(error) => return Err(Error::bad_input(usage_error(&error.to_string()))),
+        Err(error) => {
+            // What is quoted then may be a connection string without its scheme. Not before: `a:b@c` is a good rename.
+            for argument in arguments.iter().map(|argument| argument.to_string_lossy()).filter(|text| text.contains('@')) {
+                redact::register_uri(&format!("://{argument}"));
+            }
+            return Err(Error::bad_input(usage_error(&error.to_string())));
+        }
     };
     let mut raw = RawArguments::default();
     let command = match parsed.command {

@@ -1,6 +1,6 @@
 //! What every step works with: the settings, the job's documents, this run, and the two deployments.
 
-use crate::claim::{Claimant, abandoned};
+use crate::claim::Claimant;
 use crate::config::Settings;
 use crate::error::{Error, Result};
 use crate::journal::Journal;
@@ -60,7 +60,10 @@ impl Context {
     pub async fn job(&self) -> Result<Option<JobRecord>> {
         let job: Option<JobRecord> = self.documents.read(keys::JOB).await?.map(|stored| stored.value);
         match job {
-            Some(job) if job.abandoned.is_some() => Err(abandoned()),
+            Some(JobRecord { abandoned: Some(when), .. }) => Err(Error::bad_input(format!(
+                "job `{}` was abandoned at {when}; use another --job",
+                self.settings.job
+            ))),
             job => Ok(job),
         }
     }

@@ -6,6 +6,7 @@
 //! - Resumes by: the documents that are there. A crash after the checkpoint keeps that checkpoint and lists again; pages
 //!   without a head count for nothing.
 
+use crate::config::CheckpointUri;
 use crate::context::{Context, Servers};
 use crate::driver::{self, Finished, Outcome};
 use crate::error::{Error, Result};
@@ -17,6 +18,7 @@ use crate::model::step::Step;
 use crate::mongo::catalog::{self, Listed};
 use crate::mongo::checkpoint;
 use crate::mongo::deployment::Deployment;
+use crate::mongo::failure::Side;
 use crate::state::document::Created;
 use crate::state::{keys, pages, probe};
 use crate::{clock, random};
@@ -36,9 +38,22 @@ const NAMED: usize = 5;
 /// Bad input for what cannot work, unavailable for what does not answer.
 pub async fn run(context: &Context, servers: &Servers) -> Result<Outcome> {
     if !driver::is_done(context, Step::Discover).await? {
+        let Some(reached) = context.stop.unless(reach_checkpoint(context)).await else {
+            return Ok(driver::yielded(context, Step::Discover));
+        };
+        reached?;
         probe::probe(context.documents.store().as_ref()).await?;
     }
     driver::run_whole(context, Step::Discover, async |_claim| discover(context, servers).await).await
+}
+
+/// A place for the checkpoint that cannot be used is told now, and not after the copy.
+async fn reach_checkpoint(context: &Context) -> Result<()> {
+    if let CheckpointUri::Uri(uri) = &context.settings.checkpoint_uri {
+        let app_name = format!("mongoferry {} discover", context.settings.job);
+        Deployment::connect(Side::Checkpoint, uri, None, &app_name, context.comment(Step::Discover, "")).await?;
+    }
+    Ok(())
 }
 
 async fn discover(context: &Context, servers: &Servers) -> Result<Finished> {
@@ -143,9 +158,9 @@ fn check(context: &Context, entries: &[CatalogEntry], on_target: &[String]) -> R
         )));
     }
     if entries.is_empty() {
-        return Err(Error::bad_input(
-            "there is nothing to copy: the source has no collection that the filters let through",
-        ));
+        return Err(Error::bad_input(format!(
+            "there is nothing to copy: no collection of the source is let through by the filter `{filter}`; correct --source, --include or --exclude"
+        )));
     }
     Ok(())
 }

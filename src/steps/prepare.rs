@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::model::catalog::{CatalogEntry, index_to_create, must_wait_for_data};
 use crate::model::choice::{CreateIndex, Existing};
 use crate::model::finding::Note;
-use crate::model::namespace::Namespace;
+use crate::model::namespace::{Namespace, case_clashes};
 use crate::model::step::Step;
 use crate::model::work::StepProgress;
 use crate::mongo::collection::{self, Creation};
@@ -49,8 +49,10 @@ async fn prepare(context: &Context, servers: &Servers, claim: &Arc<Claim<StepPro
     let (existing, create_index) = choices(context, claim, begun).await?;
     if !begun {
         let present = collections_by_name(&servers.target, &targets).await?;
-        refuse_what_is_in_the_way(&present, existing)?;
+        refuse_other_cases(&catalog::databases(&servers.target).await?, &targets)?;
+        // Before what is in the way: what another job has made there is not to be dropped or kept, but its.
         refuse_other_jobs(context, servers, &job.id, &targets, existing).await?;
+        refuse_what_is_in_the_way(&present, existing)?;
         claim.ensure_may_send().await?;
         let was_there = marker::is_there(&servers.target, &job.id).await?;
         crash::around("marker", marker::leave(&servers.target, &job.id, &job.name, &targets)).await?;
@@ -143,6 +145,17 @@ async fn collections_by_name(
         }
     }
     Ok(present)
+}
+
+/// A server that has a database refuses one whose name differs in case alone.
+fn refuse_other_cases(databases: &[String], targets: &[Namespace]) -> Result<()> {
+    match case_clashes(databases.iter().map(String::as_str).chain(targets.iter().map(Namespace::db))).first() {
+        None => Ok(()),
+        Some(clash) => Err(Error::bad_input(format!(
+            "the databases {} differ only in case, and the target, which has one of them, refuses the other; rename or exclude it",
+            clash.join(", ")
+        ))),
+    }
 }
 
 fn refuse_what_is_in_the_way(present: &BTreeMap<Namespace, Option<String>>, existing: Existing) -> Result<()> {
