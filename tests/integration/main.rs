@@ -5,6 +5,7 @@ mod support;
 
 mod copying;
 mod crashes;
+mod elections;
 mod stores;
 mod streams;
 mod workers;
