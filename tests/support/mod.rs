@@ -1,8 +1,10 @@
 //! What tests on real servers share: the servers, and the comparison of what is on them.
 
 pub mod compare;
+pub mod data;
 pub mod ferry;
 pub mod replica_set;
+pub mod running;
 pub mod servers;
 
 #[cfg(test)]
