@@ -112,7 +112,9 @@ pub fn parse<I: IntoIterator<Item = OsString>>(arguments: I) -> Result<Parsed> {
         }
         Err(error) => {
             // What is quoted then may be a connection string without its scheme. Not before: `a:b@c` is a good rename.
-            for argument in arguments.iter().map(|argument| argument.to_string_lossy()).filter(|text| text.contains('@')) {
+            for argument in
+                arguments.iter().map(|argument| argument.to_string_lossy()).filter(|text| text.contains('@'))
+            {
                 redact::register_uri(&format!("://{argument}"));
             }
             return Err(Error::bad_input(usage_error(&error.to_string())));

@@ -60,10 +60,9 @@ impl Context {
     pub async fn job(&self) -> Result<Option<JobRecord>> {
         let job: Option<JobRecord> = self.documents.read(keys::JOB).await?.map(|stored| stored.value);
         match job {
-            Some(JobRecord { abandoned: Some(when), .. }) => Err(Error::bad_input(format!(
-                "job `{}` was abandoned at {when}; use another --job",
-                self.settings.job
-            ))),
+            Some(JobRecord { abandoned: Some(when), .. }) => {
+                Err(Error::bad_input(format!("job `{}` was abandoned at {when}; use another --job", self.settings.job)))
+            }
             job => Ok(job),
         }
     }

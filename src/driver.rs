@@ -74,6 +74,7 @@ pub enum Named {
 /// # Errors
 /// Bad input when the step before it is not done, else the step's own.
 pub async fn run_step(context: &Context, step: Step, named: Named) -> Result<Outcome> {
+    context.job().await?;
     if let Some(before) = step.predecessor()
         && !is_done(context, before).await?
     {

@@ -145,7 +145,10 @@ impl Delivery {
         let settled: Vec<(Settled, u64)> = stream::iter(settling).buffered(LOOKUPS).try_collect().await?;
         for (settled, bytes) in settled {
             match settled {
-                Settled::Equal => counts.replayed += u64::from(is_replay),
+                Settled::Equal => {
+                    counts.replayed += u64::from(is_replay);
+                    counts.present += u64::from(!self.created);
+                }
                 Settled::Replaced { bytes: now } => {
                     counts.replayed += 1;
                     counts.replaced += 1;

@@ -124,7 +124,9 @@ impl Lease {
         let overtaken = match (&self.holder, evidence) {
             (None, _) | (Some(_), Evidence::DeadProcess) => Duration::ZERO,
             (Some(_), Evidence::Unchanged(time)) if time >= self.length() => Duration::ZERO,
-            (Some(_), Evidence::Takeover) => send_limit(self.length()),
+            // Half of it is when the former holder stops sending; the other half is the margin that a claimant who
+            // waits has as well.
+            (Some(_), Evidence::Takeover) => self.length(),
             (Some(holder), Evidence::Unchanged(time)) => {
                 return Err(HeldByAnother { holder: Box::new(holder.clone()), remaining: self.length() - time });
             }
@@ -193,12 +195,12 @@ mod tests {
     fn a_takeover_waits_for_what_the_former_holder_may_still_send() {
         let held = Lease::free().claim(worker("a"), LENGTH, Evidence::Nothing).unwrap().lease;
         let taken = held.claim(worker("b"), LENGTH, Evidence::Takeover).unwrap();
-        assert_eq!(taken.outlive, LENGTH / 2);
+        assert_eq!(taken.outlive, LENGTH);
         // Whoever takes over from the one that took over inherits it, unless the time was seen to pass.
         let died = taken.lease.claim(worker("c"), LENGTH, Evidence::DeadProcess).unwrap();
-        assert_eq!(died.outlive, LENGTH / 2);
+        assert_eq!(died.outlive, LENGTH);
         let released = taken.lease.released().claim(worker("c"), LENGTH, Evidence::Nothing).unwrap();
-        assert_eq!(released.outlive, LENGTH / 2);
+        assert_eq!(released.outlive, LENGTH);
         let waited = taken.lease.claim(worker("c"), LENGTH, Evidence::Unchanged(LENGTH)).unwrap();
         assert_eq!(waited.outlive, Duration::ZERO);
         assert_eq!(

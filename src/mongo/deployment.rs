@@ -51,7 +51,11 @@ impl Deployment {
         comment: Comment,
     ) -> Result<Self> {
         let failed = |error: &DriverError| side.failed(error);
-        let mut options = ClientOptions::parse(uri.expose()).await.map_err(|error| failed(&error))?;
+        // A connection string of the form mongodb+srv:// is resolved here, and a resolver may never answer.
+        let parsed = tokio::time::timeout(SERVER_SELECTION_TIMEOUT, ClientOptions::parse(uri.expose())).await;
+        let parsed =
+            parsed.map_err(|_| side.error(format!("the {side}'s name was not resolved in time; check DNS")))?;
+        let mut options = parsed.map_err(|error| failed(&error))?;
         options.app_name = Some(truncated(app_name, 128));
         options.server_selection_timeout.get_or_insert(SERVER_SELECTION_TIMEOUT);
         options.connect_timeout.get_or_insert(CONNECT_TIMEOUT);

@@ -224,7 +224,8 @@ mod tests {
 
     #[test]
     fn a_refused_command_is_cut_to_its_name() {
-        let text = "not authorized on a to execute command { find: \"b\", filter: { c: 1 }, x: { } } (Unauthorized, code 13)";
+        let text =
+            "not authorized on a to execute command { find: \"b\", filter: { c: 1 }, x: { } } (Unauthorized, code 13)";
         let shown = "not authorized on a to execute command { find: \"b\", … } (Unauthorized, code 13)";
         assert_eq!(without_arguments(text), shown);
         assert_eq!(without_arguments("not authorized"), "not authorized");

@@ -33,11 +33,11 @@ const WAIT_FOR_OTHERS: Duration = Duration::from_millis(500);
 /// Bad input for a shard or lane that is not planned, busy for a named lane that another worker holds, else those of
 /// copying.
 pub async fn run(context: &Context, servers: &Servers) -> Result<Outcome> {
+    let plan = pages::read_plan(&context.documents).await?;
+    let mut waiting = wanted(context, &plan)?;
     if let Some(done) = driver::step_work(context, Step::Copy).await? {
         return Ok(Outcome::Done { step: Step::Copy, summary: done.progress.summary });
     }
-    let plan = pages::read_plan(&context.documents).await?;
-    let mut waiting = wanted(context, &plan)?;
     let is_named = context.settings.lane.is_some();
     while !waiting.is_empty() {
         let mut held = Vec::new();

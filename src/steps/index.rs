@@ -29,6 +29,7 @@ const PARALLEL: usize = 3;
 /// Findings for indexes that the target refuses, unless they are accepted.
 pub async fn run(context: &Context, servers: &Servers) -> Result<Outcome> {
     let step = Step::Index;
+    let named = units::wanted(context, pages::read_catalog(&context.documents).await?)?;
     if let Some(done) = driver::step_work(context, step).await? {
         return Ok(Outcome::Done { step, summary: done.progress.summary });
     }
@@ -41,7 +42,7 @@ pub async fn run(context: &Context, servers: &Servers) -> Result<Outcome> {
     }
     let prepared: HashMap<_, _> =
         pages::read_prepared(&context.documents).await?.into_iter().map(|entry| (entry.ordinal, entry)).collect();
-    let entries: Vec<CatalogEntry> = units::wanted(context, pages::read_catalog(&context.documents).await?)?
+    let entries: Vec<CatalogEntry> = named
         .into_iter()
         .filter(|entry| entry.kind.is_copied() && entry.secondary_indexes().next().is_some())
         .collect();

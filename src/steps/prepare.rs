@@ -11,7 +11,7 @@ use crate::claim::Claim;
 use crate::context::{Context, Servers};
 use crate::crash;
 use crate::driver::{self, Finished, Outcome};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::model::catalog::{CatalogEntry, index_to_create, must_wait_for_data};
 use crate::model::choice::{CreateIndex, Existing};
 use crate::model::finding::Note;
@@ -79,7 +79,8 @@ async fn prepare(context: &Context, servers: &Servers, claim: &Arc<Claim<StepPro
             let entry = entries.iter().find(|entry| entry.ordinal == before.ordinal)?;
             Some(make_ready(&servers.target, claim, entry, before, existing, create_index))
         });
-        let collections = stream::iter(make.collect::<Vec<_>>()).buffered(PARALLEL).try_collect().await?;
+        let made_ready = stream::iter(make.collect::<Vec<_>>()).buffered(PARALLEL).try_collect().await;
+        let collections = made_ready.map_err(changed_something)?;
         let prepared = PreparedPage { collections };
         made.extend(context.documents.create(&key, &prepared).await?.into_stored().value.collections);
     }
@@ -235,6 +236,15 @@ async fn take_inventory(
         context.documents.create(&keys::inventory_page(page), &InventoryPage { collections }).await?;
     }
     Ok(())
+}
+
+/// Bad input means that nothing was changed. From the marker on something was, so what the server refuses then is the
+/// target's failure; once it is mended, the same command goes on.
+fn changed_something(error: Error) -> Error {
+    match error.kind() {
+        Kind::BadInput => Error::target(error.to_string()),
+        _ => error,
+    }
 }
 
 /// Brings one collection of the target to where documents may come.

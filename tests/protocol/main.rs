@@ -9,8 +9,8 @@
 //! **The exception.** Between looking at its permit and sending, a worker can be frozen, and a message can be on its way
 //! for long. The model has both (`Permit` and `Send` are two steps, batches arrive whenever they like), and the checker
 //! finds that what was permitted *before* commit can arrive *after* it. No lease can prevent that, only the target can;
-//! what the protocol promises is that nobody who looks at its permit after commit finds it good. What arrives late is an
-//! insert of a document that was there already, or a replacement by a version that the source had before commit.
+//! what the protocol promises is that nobody who looks at its permit after commit finds it good. What arrives late is
+//! content that the source had before commit: harmless as long as nothing else writes to the target, and not beyond.
 //!
 //! Every run prints its number of states. `cargo test --test protocol -- --nocapture` shows them.
 

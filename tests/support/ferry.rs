@@ -55,6 +55,13 @@ impl Ferry {
         self
     }
 
+    /// The same without a variable.
+    #[must_use]
+    pub fn unset(mut self, name: &str) -> Self {
+        self.environment.remove(name);
+        self
+    }
+
     /// The command with these arguments, not yet run.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mongoferry"));
