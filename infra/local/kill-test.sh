@@ -3,7 +3,7 @@
 #
 #   kill-test.sh [DOCUMENTS [KILLS]]    1000000 documents and 15 kills unless said otherwise
 #
-# SEED=N repeats the moments of an earlier run. MONGOFERRY_MONGOD names one's own server. MONGOFERRY_KEEP=1 keeps the
+# SEED=N repeats the draws of an earlier run (the moments follow the pace of the copy as well). MONGOFERRY_MONGOD names one's own server. MONGOFERRY_KEEP=1 keeps the
 # temporary folder with logs and state.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR
@@ -47,9 +47,6 @@ say "it took $duration_ms ms"
 
 heading "step all, killed $kills times (SEED=$seed)"
 export MONGOFERRY_JOB=killed
-# A run has to load its state, claim its lanes and reach the copy before a kill can hit it there: some of the time of a
-# run is added to its share of the whole.
-share=$((duration_ms / (kills > 0 ? kills : 1)))
 # The default first, then shorter and longer ones.
 intervals=('' 50ms 200ms 1s)
 printf '   %4s  %9s  %9s  %12s  %12s  %11s\n' run 'after ms' interval written 'read again' status
@@ -59,7 +56,10 @@ worst=0
 hits=0
 for ((run = 1; run <= kills; run++)); do
   interval="${intervals[$((run % ${#intervals[@]}))]}"
-  pause=$((100 + (RANDOM * 32768 + RANDOM) % (share + share / 2 + 400)))
+  # Spread over what is left to copy, so that the job is not done before the last kill; the constant part is for a run's
+  # own beginning, so that kills fall before, into and after it.
+  left_ms=$((done_before < documents ? duration_ms * (documents - done_before) / documents : 0))
+  pause=$((50 + (RANDOM * 32768 + RANDOM) % (2 * left_ms / (kills - run + 2) + 300)))
   "$mongoferry" step all ${interval:+--save-interval "$interval"} >"$work/run$run.log" 2>&1 </dev/null &
   runner=$!
   sleep "$((pause / 1000)).$(printf '%03d' $((pause % 1000)))"
@@ -84,7 +84,7 @@ for ((run = 1; run <= kills; run++)); do
   done_before="${seen[0]}"
   replayed_before="${seen[1]}"
   if [ "$code" -eq 0 ]; then
-    say "it was done before the next kill"
+    say "it was done before the other kills"
     break
   fi
 done
@@ -98,6 +98,7 @@ again=$((seen[1] - replayed_before))
 if [ "$again" -gt "$worst" ]; then worst="$again"; fi
 printf '   %4s  %9s  %9s  %12d  %12d  %11s\n' last - default "${seen[0]}" "$again" "${seen[2]}"
 [ "${seen[2]}" = done ] || fail "the job's status should be done, it is ${seen[2]}"
+[ "$kills" -eq 0 ] || [ "$hits" -gt 0 ] || fail "no kill hit a running copy; take more documents"
 say "$hits of $kills kills hit a running copy; read again after a kill: ${seen[1]} documents in all, at most $worst in one run"
 
 # compare_as RENAMES…: source and target, in what the job copied.
