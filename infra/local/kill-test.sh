@@ -3,8 +3,8 @@
 #
 #   kill-test.sh [DOCUMENTS [KILLS]]    1000000 documents and 15 kills unless said otherwise
 #
-# SEED=N repeats the draws of an earlier run (the moments follow the pace of the copy as well). MONGOFERRY_MONGOD names one's own server. MONGOFERRY_KEEP=1 keeps the
-# temporary folder with logs and state.
+# SEED=N repeats the draws of an earlier run (the moments follow the pace of the copy as well).
+# MONGOFERRY_MONGOD names one's own server. MONGOFERRY_KEEP=1 keeps the temporary folder with logs and state.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"

@@ -170,7 +170,8 @@ impl ReplicaSet {
         &self.directory
     }
 
-    /// Which member is primary now; waits for one, while an election goes on among those that run.
+    /// Which member is primary now; waits for one, while an election goes on among those that run, and for the others
+    /// to be secondaries. Not while a member is frozen: that one would be waited for.
     pub async fn primary(&self) -> Result<usize, Failure> {
         let running: Vec<u16> =
             self.members.iter().filter(|member| member.server.is_some()).map(|member| member.port).collect();
@@ -211,6 +212,15 @@ impl ReplicaSet {
     fn signal(&self, index: usize, signal: Signal) -> Result<(), Failure> {
         let server = self.members[index].server.as_ref().ok_or_else(|| format!("member {index} does not run"))?;
         Ok(kill_process(server.pid, signal)?)
+    }
+}
+
+impl Drop for ReplicaSet {
+    fn drop(&mut self) {
+        // The watchdogs remove the folders of the servers that run; here goes what members leave that were killed, or
+        // never started.
+        self.members.clear();
+        let _ = fs::remove_dir_all(&self.directory);
     }
 }
 
@@ -324,6 +334,7 @@ impl Minio {
                 }
             }
         }
+        fs::remove_dir_all(&directory)?;
         Err(complaint)
     }
 
@@ -554,6 +565,7 @@ mod tests {
         set.restart(old)?;
         set.primary().await?;
         assert_eq!(count(&set.uri()).await?, 2);
+        set.kill(2)?;
         let folder = set.data_dir().to_owned();
         assert!(folder.exists());
         drop(set);
