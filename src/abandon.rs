@@ -45,14 +45,16 @@ pub async fn run(context: &Context) -> Result<String> {
         crate::mongo::Comment(format!("mongoferry job={name} abandon run={}", context.holder.run)),
     )
     .await?;
+    // The one step that must not run beside this: a commit that is under way makes this busy, before anything is marked.
+    close(context, &keys::step(Step::Commit), Some(StepProgress::new(Step::Commit))).await?;
     let job = mark(context, &target).await?;
     for key in context.documents.list("").await? {
         if key.starts_with("steps/") {
-            close::<StepProgress>(context, &key).await?;
+            close::<StepProgress>(context, &key, None).await?;
         } else if key.starts_with("index/") || key.starts_with("verify/") {
-            close::<UnitProgress>(context, &key).await?;
+            close::<UnitProgress>(context, &key, None).await?;
         } else if key.starts_with(keys::LANES) && key.ends_with("/lane.json") {
-            close::<LaneProgress>(context, &key).await?;
+            close::<LaneProgress>(context, &key, None).await?;
         }
     }
     marker::remove(&target, &job.id).await?;
@@ -107,14 +109,16 @@ async fn mark(context: &Context, target: &Deployment) -> Result<JobRecord> {
     Err(Error::busy("the job's document changes all the time; try again"))
 }
 
-/// Closes one piece of work for good.
-async fn close<P: Progress>(context: &Context, key: &str) -> Result<()> {
+/// Closes one piece of work for good; one that nobody has begun only where `unbegun` says what it would begin with.
+async fn close<P: Progress>(context: &Context, key: &str, unbegun: Option<P>) -> Result<()> {
     let found: Option<Work<P>> = context.documents.read(key).await?.map(|stored| stored.value);
-    let Some(work) = found else { return Ok(()) };
-    if matches!(work.status, WorkStatus::Abandoned | WorkStatus::Done) {
-        return Ok(());
-    }
-    match driver::claim(context, key, work.progress, DoneIs::Final).await? {
+    let progress = match found {
+        Some(work) if matches!(work.status, WorkStatus::Abandoned | WorkStatus::Done) => return Ok(()),
+        Some(work) => Some(work.progress),
+        None => unbegun,
+    };
+    let Some(progress) = progress else { return Ok(()) };
+    match driver::claim(context, key, progress, DoneIs::Final).await? {
         Claiming::Mine(claim) => claim.let_go(WorkStatus::Abandoned, |_| {}).await,
         Claiming::Stopped => Err(Error::busy("told to stop before all work was closed; run abandon again")),
         Claiming::Done(_) | Claiming::Busy(_) => Ok(()),

@@ -307,13 +307,17 @@ impl<P: Progress> Claim<P> {
         self.fenced()
     }
 
-    /// Marks the work as done and lets go of it, not before a former holder that was overtaken has surely stopped
-    /// sending.
+    /// Ends when a former holder that was overtaken has surely stopped sending: the work must not be called done before.
+    pub async fn outlived(&self) {
+        tokio::time::sleep(self.outlived - clock::monotonic()).await;
+    }
+
+    /// Marks the work as done and lets go of it. Waits as [`Claim::outlived`] does where the caller has not.
     ///
     /// # Errors
     /// As [`Claim::save`].
     pub async fn done(&self, change: impl FnOnce(&mut P)) -> Result<()> {
-        tokio::time::sleep(self.outlived - clock::monotonic()).await;
+        self.outlived().await;
         self.let_go(WorkStatus::Done, change).await
     }
 

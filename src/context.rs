@@ -7,6 +7,7 @@ use crate::journal::Journal;
 use crate::model::job::CheckpointMap;
 use crate::model::job::{Binding, JobRecord};
 use crate::model::lease::Holder;
+use crate::model::namespace::{Filter, Renames};
 use crate::model::step::Step;
 use crate::mongo::Comment;
 use crate::mongo::deployment::Deployment;
@@ -76,7 +77,7 @@ impl Context {
         let job = self.job().await?;
         let recorded = job.as_ref().and_then(|job| job.binding.as_ref());
         if let Some(binding) = recorded {
-            self.check_selection(binding)?;
+            self.check_selection(&binding.filter, &binding.renames)?;
         }
         let comment = self.comment(step, "");
         let app_name = format!("mongoferry {} {step}", self.settings.job);
@@ -124,12 +125,15 @@ impl Context {
     }
 
     /// Whether the filters and renames are those that the job was planned with.
-    fn check_selection(&self, binding: &Binding) -> Result<()> {
-        if binding.filter != self.settings.filter {
-            return Err(self.planned_for("filter", &binding.filter, &self.settings.filter));
+    ///
+    /// # Errors
+    /// Bad input with both values.
+    pub fn check_selection(&self, filter: &Filter, renames: &Renames) -> Result<()> {
+        if *filter != self.settings.filter {
+            return Err(self.planned_for("filter", filter, &self.settings.filter));
         }
-        if binding.renames != self.settings.renames {
-            return Err(self.planned_for("renames", &binding.renames, &self.settings.renames));
+        if *renames != self.settings.renames {
+            return Err(self.planned_for("renames", renames, &self.settings.renames));
         }
         Ok(())
     }

@@ -75,9 +75,10 @@ pub enum Named {
 /// Bad input when the step before it is not done, else the step's own.
 pub async fn run_step(context: &Context, step: Step, named: Named) -> Result<Outcome> {
     context.job().await?;
-    if let Some(before) = step.predecessor()
-        && !is_done(context, before).await?
-    {
+    for before in Step::ALL.into_iter().take_while(|before| *before != step) {
+        if is_done(context, before).await? {
+            continue;
+        }
         return Err(Error::bad_input(format!(
             "step {step} cannot run before step {before} is done; run `mongoferry step {before} --job {}`",
             context.settings.job
@@ -187,7 +188,14 @@ pub async fn run_whole(
         Claiming::Stopped | Claiming::Busy(_) => return Ok(yielded(context, step)),
     };
     context.journal.flush().await;
-    match settle(context, &claim, body(&claim)).await? {
+    let work = async {
+        // A job that is abandoned is marked first, and its work closed then: look again, now that this is ours.
+        context.job().await?;
+        let finished = body(&claim).await?;
+        claim.outlived().await;
+        Ok(finished)
+    };
+    match settle(context, &claim, work).await? {
         None => Ok(yielded(context, step)),
         Some(finished) => {
             let Finished { summary, findings, notes } = finished;

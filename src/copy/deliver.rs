@@ -10,7 +10,7 @@ use super::partition::IN_FLIGHT;
 use crate::claim::Claim;
 use crate::error::{Error, Result};
 use crate::model::counts::Counts;
-use crate::model::cursor::{Acknowledged, Key};
+use crate::model::cursor::{Acknowledged, Key, Position};
 use crate::model::finding::Finding;
 use crate::model::job::Optime;
 use crate::model::lane::LaneProgress;
@@ -22,7 +22,7 @@ use crate::mongo::write::{self, Answer, Documents, Refusal};
 use bson::{RawDocument, RawDocumentBuf};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use mongodb::error::Error as DriverError;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -64,6 +64,8 @@ pub struct Delivery {
 pub struct Batch {
     /// The documents.
     pub documents: Documents,
+    /// Where the batch before it ended.
+    pub after: Position,
     /// The `_id` of the last one.
     pub last: Key,
 }
@@ -74,7 +76,7 @@ impl Delivery {
     /// # Errors
     /// Fenced when the lease went to another worker, unavailable when the target does not take it.
     pub async fn deliver(&self, batch: Batch) -> Result<Acknowledged<Finding>> {
-        let there = self.probe(&batch.documents).await?;
+        let there = self.probe(&batch).await?;
         let Missing { documents, places } = missing(&batch.documents, &there);
         let found = batch.documents.len() - documents.len();
         let mut is_replay = self.replay;
@@ -105,26 +107,78 @@ impl Delivery {
         self.settle_all(batch, refusals, there, is_replay).await
     }
 
-    /// What is there already of a batch that an earlier claim may have sent: looked at before it is sent again, since a
-    /// server takes many times longer to refuse a document than to insert one. A few batches in a row of which nothing
-    /// is there, more than were ever in flight, and it is not worth looking any more.
-    async fn probe(&self, documents: &Documents) -> Result<HashMap<Key, RawDocumentBuf>> {
+    /// What is there already, up to the batch's last document, that an earlier claim may have sent: looked at before it
+    /// is sent again, since a server takes many times longer to refuse a document than to insert one. A few batches in
+    /// a row of which nothing is there, more than were ever in flight, and it is not worth looking any more.
+    async fn probe(&self, batch: &Batch) -> Result<HashMap<Key, RawDocumentBuf>> {
         if !self.replay || self.empty_probes.load(Ordering::Relaxed) > IN_FLIGHT {
             return Ok(HashMap::new());
         }
-        let ends = (documents.get(0).and_then(Key::of), documents.get(documents.len() - 1).and_then(Key::of));
-        let (Some(first), Some(last)) = ends else { return Ok(HashMap::new()) };
-        if first == last {
-            return Ok(HashMap::new());
-        }
-        let most = documents.len() * 2;
-        let there = self.retried(|| read::documents_between(&self.target, &self.to, &first, &last, most)).await?;
+        // In a collection that others write to there may be any number of documents between ours.
+        let most = if self.created { 0 } else { batch.documents.len() * 2 };
+        let there = self.between(batch.after.key(), Some(&batch.last), most).await?;
         if there.is_empty() {
             self.empty_probes.fetch_add(1, Ordering::Relaxed);
         } else {
             self.empty_probes.store(0, Ordering::Relaxed);
         }
         Ok(there)
+    }
+
+    /// What the target has between two keys, both left out.
+    async fn between(
+        &self,
+        first: Option<&Key>,
+        last: Option<&Key>,
+        most: usize,
+    ) -> Result<HashMap<Key, RawDocumentBuf>> {
+        let read = || read::documents_between(&self.target, &self.to, first, last, most);
+        let mut there = self.retried(&self.target, read).await?;
+        if let Some(first) = first {
+            there.remove(first);
+        }
+        Ok(there)
+    }
+
+    /// Settles what an earlier claim has sent and the scan did not read again, since the source has deleted it
+    /// meanwhile: a document that stayed would be one too many. Only where all that is there is this job's.
+    async fn settle_unread(
+        &self,
+        there: &HashMap<Key, RawDocumentBuf>,
+        read: &Documents,
+        counts: &mut Counts,
+    ) -> Result<()> {
+        if !self.created || there.is_empty() {
+            return Ok(());
+        }
+        let read: HashSet<Key> = read.iter().filter_map(Key::of).collect();
+        for key in there.keys().filter(|key| !read.contains(key)) {
+            match self.bring_to_now(key).await? {
+                Settled::Replaced { bytes } => {
+                    counts.read += 1;
+                    counts.read_bytes += bytes;
+                    counts.written += 1;
+                    counts.written_bytes += bytes;
+                    counts.replaced += 1;
+                    counts.replaced_bytes += bytes;
+                }
+                _ => counts.deleted += 1,
+            }
+        }
+        Ok(())
+    }
+
+    /// The same behind the last document of the partition.
+    ///
+    /// # Errors
+    /// As [`Delivery::deliver`].
+    pub async fn settle_tail(&self, last: &Position) -> Result<Counts> {
+        let mut counts = Counts::default();
+        if self.replay && self.created {
+            let there = self.between(last.key(), None, 0).await?;
+            self.settle_unread(&there, &Documents::default(), &mut counts).await?;
+        }
+        Ok(counts)
     }
 
     /// Settles what was refused, and counts.
@@ -139,6 +193,7 @@ impl Delivery {
         let read = batch.documents.len() as u64;
         let mut counts = Counts { read, read_bytes: size, written: read, written_bytes: size, ..Counts::default() };
         let mut findings = Vec::new();
+        self.settle_unread(&there, &batch.documents, &mut counts).await?;
         there.extend(self.already_there(&batch.documents, &refusals, &there).await?);
         let settling: Vec<_> =
             refusals.into_iter().map(|refusal| self.settle_one(&batch.documents, refusal, &there, is_replay)).collect();
@@ -190,7 +245,10 @@ impl Delivery {
             (Some(first), Some(last)) if taken.len() > LOOKUPS => {
                 // Foreign documents may lie between ours: no more than twice as many are read as there are to be found.
                 let most = taken.len() * 2;
-                self.retried(|| read::documents_between(&self.target, &self.to, first, last, most)).await
+                self.retried(&self.target, || {
+                    read::documents_between(&self.target, &self.to, Some(first), Some(last), most)
+                })
+                .await
             }
             _ => Ok(HashMap::new()),
         }
@@ -220,7 +278,7 @@ impl Delivery {
         if there.get(&key).is_some_and(|there| is_equal(there)) {
             return Ok((Settled::Equal, bytes));
         }
-        let there = self.retried(|| read::document(&self.target, &self.to, &key, None)).await?;
+        let there = self.retried(&self.target, || read::document(&self.target, &self.to, &key, None)).await?;
         if there.as_deref().is_some_and(is_equal) {
             return Ok((Settled::Equal, bytes));
         }
@@ -233,7 +291,8 @@ impl Delivery {
 
     /// Brings one of our own documents on the target to what the source has now.
     async fn bring_to_now(&self, key: &Key) -> Result<Settled> {
-        let now = self.retried(|| read::document(&self.source, &self.from, key, Some(self.not_before))).await?;
+        let now =
+            self.retried(&self.source, || read::document(&self.source, &self.from, key, Some(self.not_before))).await?;
         match now {
             None => {
                 self.written(|| write::delete(&self.target, &self.to, &self.uuid, key)).await?;
@@ -299,16 +358,19 @@ impl Delivery {
         }
     }
 
-    async fn retried<T, R>(&self, read: impl Fn() -> R) -> Result<T>
+    async fn retried<T, R>(&self, deployment: &Deployment, read: impl Fn() -> R) -> Result<T>
     where
         R: Future<Output = std::result::Result<T, DriverError>>,
     {
         let mut waits = waits();
         loop {
-            match read().await {
+            let error = match read().await {
                 Ok(found) => return Ok(found),
-                Err(error) if is_transient(&error) => self.pause(&mut waits, &error.to_string()).await?,
-                Err(error) => return Err(self.failed(&error)),
+                Err(error) => error,
+            };
+            match waits.next() {
+                Some(wait) if is_transient(&error) => tokio::time::sleep(wait).await,
+                _ => return Err(deployment.failed(&error).during(format!("looking at what {} has", self.to))),
             }
         }
     }

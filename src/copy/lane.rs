@@ -155,10 +155,16 @@ impl Run {
             empty_probes: AtomicUsize::new(0),
         };
         let source = self.servers.source.clone();
-        let scan = Scan::new(source, spec.source.clone(), spec.uuid.clone(), position, self.not_before);
+        let scan = Scan::new(source, spec.source.clone(), spec.uuid.clone(), position.clone(), self.not_before);
         let cursor = Cursor { run: &self, number: spec.number };
-        let ended = partition::copy(scan, &delivery, Arc::clone(&self.memory), &self.context.stop, &cursor).await?;
+        let ended =
+            partition::copy(scan, position, &delivery, Arc::clone(&self.memory), &self.context.stop, &cursor).await?;
         if let Ended::Finished(ending, gone) = ended {
+            let last = self.live().open.get(&spec.number).map_or(Position::Start, |open| open.position.clone());
+            if ending == Ending::Complete {
+                let counts = delivery.settle_tail(&last).await?;
+                self.live().open.entry(spec.number).or_default().counts += counts;
+            }
             self.finish(spec, ending, gone);
         }
         Ok(ended)

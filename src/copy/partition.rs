@@ -3,7 +3,7 @@
 
 use super::deliver::{Batch, Delivery};
 use crate::error::{Error, Result};
-use crate::model::cursor::{Acknowledged, BatchNumber, Key, Tracker};
+use crate::model::cursor::{Acknowledged, BatchNumber, Key, Position, Tracker};
 use crate::model::finding::Finding;
 use crate::model::lane::Ending;
 use crate::mongo::read::{Gone, Next, Scan};
@@ -44,19 +44,20 @@ pub trait Advance: Send {
 /// A batch on its way, and its share of the lane's memory.
 type Held = (Batch, OwnedSemaphorePermit);
 
-/// Copies a partition from its scan's position to its end, or until told to stop.
+/// Copies a partition from a position, at which its scan begins, to its end, or until told to stop.
 ///
 /// # Errors
 /// Those of reading and delivering.
 pub async fn copy(
     scan: Scan,
+    from: Position,
     delivery: &Delivery,
     memory: Arc<Semaphore>,
     stop: &Stop,
     progress: &impl Advance,
 ) -> Result<Ended> {
     let (sender, mut batches) = mpsc::channel::<Held>(1);
-    let reading = read(scan, memory, sender);
+    let reading = read(scan, Reader { after: from, memory, batches: sender });
     tokio::pin!(reading);
     let mut tracker: Tracker<Finding> = Tracker::default();
     let mut in_flight = FuturesUnordered::new();
@@ -99,7 +100,7 @@ pub async fn copy(
 }
 
 /// Reads the scan to its end and cuts it into batches.
-async fn read(mut scan: Scan, memory: Arc<Semaphore>, batches: mpsc::Sender<Held>) -> Result<(Ending, Option<Gone>)> {
+async fn read(mut scan: Scan, mut reader: Reader) -> Result<(Ending, Option<Gone>)> {
     loop {
         let reply = match scan.next().await? {
             Next::Documents(reply) => reply,
@@ -115,26 +116,36 @@ async fn read(mut scan: Scan, memory: Arc<Semaphore>, batches: mpsc::Sender<Held
             let is_full =
                 documents.size() + document.as_bytes().len() > BATCH_BYTES || documents.len() == BATCH_DOCUMENTS;
             if is_full && !documents.is_empty() {
-                send(std::mem::take(&mut documents), &memory, &batches).await?;
+                reader.send(std::mem::take(&mut documents)).await?;
             }
             documents.push(document);
         }
         if !documents.is_empty() {
-            send(documents, &memory, &batches).await?;
+            reader.send(documents).await?;
         }
     }
 }
 
-async fn send(documents: Documents, memory: &Arc<Semaphore>, batches: &mpsc::Sender<Held>) -> Result<()> {
-    let last = documents.len().checked_sub(1).and_then(|last| documents.get(last)).and_then(Key::of);
-    let last = last.ok_or_else(|| unreadable("a document without _id"))?;
-    let kib = (documents.size() / 1024 + 1).min(LANE_KIB) as u32;
-    let permit =
-        Arc::clone(memory).acquire_many_owned(kib).await.map_err(|error| Error::internal(error.to_string()))?;
-    // The receiver is gone only when the partition has ended with an error, which is what is reported.
-    match batches.send((Batch { documents, last }, permit)).await {
-        Ok(()) => Ok(()),
-        Err(_) => std::future::pending().await,
+/// Where the reading side of a partition is.
+struct Reader {
+    after: Position,
+    memory: Arc<Semaphore>,
+    batches: mpsc::Sender<Held>,
+}
+
+impl Reader {
+    async fn send(&mut self, documents: Documents) -> Result<()> {
+        let last = documents.len().checked_sub(1).and_then(|last| documents.get(last)).and_then(Key::of);
+        let last = last.ok_or_else(|| unreadable("a document without _id"))?;
+        let kib = (documents.size() / 1024 + 1).min(LANE_KIB) as u32;
+        let permit = Arc::clone(&self.memory).acquire_many_owned(kib).await;
+        let permit = permit.map_err(|error| Error::internal(error.to_string()))?;
+        let after = std::mem::replace(&mut self.after, Position::After(last.clone()));
+        // The receiver is gone only when the partition has ended with an error, which is what is reported.
+        match self.batches.send((Batch { documents, after, last }, permit)).await {
+            Ok(()) => Ok(()),
+            Err(_) => std::future::pending().await,
+        }
     }
 }
 

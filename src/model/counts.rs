@@ -12,7 +12,6 @@ pub struct Counts {
     /// Bytes read from the source.
     pub read_bytes: u64,
     /// Documents that are on the target as they should be: inserted, replaced, or left there by an earlier attempt.
-    /// `read` is the sum of `written`, `rejected` and `deleted`.
     pub written: u64,
     /// Bytes of those.
     pub written_bytes: u64,
@@ -29,7 +28,7 @@ pub struct Counts {
     /// Those of `written` that were found as they should be in a collection that this job did not create: whether it
     /// put them there before it was killed, or somebody else did, nobody can tell.
     pub present: u64,
-    /// Documents that the source deleted between two attempts, deleted on the target too.
+    /// Documents that an earlier attempt had sent and the source has deleted since, deleted on the target too.
     pub deleted: u64,
 }
 

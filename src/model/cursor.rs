@@ -78,6 +78,16 @@ pub enum Position {
     After(Key),
 }
 
+impl Position {
+    /// The key that it is after, none at the start.
+    pub fn key(&self) -> Option<&Key> {
+        match self {
+            Position::Start => None,
+            Position::After(key) => Some(key),
+        }
+    }
+}
+
 /// A batch's place among the batches of its partition in this run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BatchNumber(u64);

@@ -39,6 +39,10 @@ pub mod code {
     pub const CURSOR_NOT_FOUND: i32 = 43;
     /// The collection exists.
     pub const NAMESPACE_EXISTS: i32 = 48;
+    /// Somebody killed the operation.
+    pub const INTERRUPTED: i32 = 11601;
+    /// The disk is full.
+    pub const OUT_OF_DISK_SPACE: i32 = 14031;
     /// A unique index has this key.
     pub const DUPLICATE_KEY: i32 = 11000;
     /// The collection was dropped or renamed under a cursor, or its indexes changed.

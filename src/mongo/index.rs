@@ -4,7 +4,7 @@
 use super::catalog::{from_state, is_missing, uuid_binary};
 use super::checkpoint::acknowledged;
 use super::deployment::Deployment;
-use super::failure::is_transient;
+use super::failure::{code, is_transient};
 use super::majority;
 use crate::crash;
 use crate::error::Result;
@@ -117,6 +117,8 @@ async fn create(
     let mut command: Document = doc! {
         "createIndexes": namespace.collection(),
         "indexes": specifications,
+        // By default a build waits for every voting member, so with one of them down it would never end.
+        "commitQuorum": "majority",
         "writeConcern": majority(),
     };
     if target.takes_collection_uuid() {
@@ -131,8 +133,13 @@ async fn create(
 
 /// Whether the server understood and said no, rather than failed to do it.
 fn is_refusal(error: &DriverError) -> bool {
-    let is_right = super::failure::code_of(error) == Some(super::failure::code::UNAUTHORIZED);
-    matches!(error.kind.as_ref(), mongodb::error::ErrorKind::Command(_)) && !is_transient(error) && !is_right
+    // A missing right, another collection of that name, an interruption, a full disk: nothing that the index is at
+    // fault for.
+    let is_fault = matches!(
+        super::failure::code_of(error),
+        Some(code::UNAUTHORIZED | code::COLLECTION_UUID_MISMATCH | code::INTERRUPTED | code::OUT_OF_DISK_SPACE)
+    );
+    matches!(error.kind.as_ref(), mongodb::error::ErrorKind::Command(_)) && !is_transient(error) && !is_fault
 }
 
 fn reason(error: &DriverError) -> String {

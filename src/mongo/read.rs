@@ -231,32 +231,33 @@ pub async fn document(
     Ok(None)
 }
 
-/// At most `most` of the documents whose `_id` is in `[first, last)`, by `_id`.
+/// The documents whose `_id` is in `[first, last)`, by `_id`; without a bound from the beginning or to the end. At most
+/// `most` of them, 0 for all.
 ///
 /// # Errors
 /// The driver's.
 pub async fn documents_between(
     deployment: &Deployment,
     namespace: &Namespace,
-    first: &Key,
-    last: &Key,
+    first: Option<&Key>,
+    last: Option<&Key>,
     most: usize,
 ) -> std::result::Result<HashMap<Key, RawDocumentBuf>, DriverError> {
-    let bound = |key: &Key| {
-        let mut bound = RawDocumentBuf::new();
-        bound.append(bson::cstr!("_id"), key.value());
-        bound
-    };
-    let command = rawdoc! {
+    let mut command = rawdoc! {
         "find": namespace.collection(),
         "filter": {},
         "hint": { "_id": 1 },
-        "min": bound(first),
-        "max": bound(last),
         "limit": i64::try_from(most).unwrap_or(i64::MAX),
         "readConcern": { "level": "majority" },
         "comment": deployment.comment().0.as_str(),
     };
+    for (name, key) in [(bson::cstr!("min"), first), (bson::cstr!("max"), last)] {
+        if let Some(key) = key {
+            let mut bound = RawDocumentBuf::new();
+            bound.append(bson::cstr!("_id"), key.value());
+            command.append(name, bound);
+        }
+    }
     let mut found = HashMap::new();
     let mut cursor = deployment.batches(namespace.db(), command).await?;
     while let Some(batch) = cursor.next().await {

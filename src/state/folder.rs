@@ -200,19 +200,13 @@ impl Folder {
     /// Makes sure of the folder that an object is to be written in.
     fn prepare_parent<'path>(&self, path: &'path Path) -> Result<&'path Path, StoreError> {
         let parent = parent_of(path);
-        let mut missing: Vec<&Path> = Vec::new();
-        {
-            let prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
-            for folder in parent.ancestors().take_while(|folder| folder.starts_with(&self.root)) {
-                if prepared.contains(folder) {
-                    break;
-                }
-                missing.push(folder);
-            }
-        }
+        // Held over the sweep: another thread must not write into a folder that is being swept.
+        let mut prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
+        let above = parent.ancestors().take_while(|folder| folder.starts_with(&self.root));
+        let missing: Vec<&Path> = above.take_while(|folder| !prepared.contains(*folder)).collect();
         for folder in missing.into_iter().rev() {
             make(folder).and_then(|()| sweep(folder)).map_err(|error| failed("prepare folder", folder, &error))?;
-            self.prepared.lock().unwrap_or_else(PoisonError::into_inner).insert(folder.to_owned());
+            prepared.insert(folder.to_owned());
         }
         Ok(parent)
     }

@@ -7,7 +7,7 @@ use super::keys;
 use crate::error::{Error, Result};
 use crate::model::catalog::{CatalogEntry, Ordinal};
 use crate::model::lane::PartitionRecord;
-use crate::model::namespace::Namespace;
+use crate::model::namespace::{Filter, Namespace, Renames};
 use crate::model::plan::{LaneName, LaneSpec, PartitionSpec, Plan};
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +19,10 @@ pub const PAGE: usize = 500;
 pub struct CatalogHead {
     /// The attempt, which names its pages.
     pub attempt: String,
+    /// Which namespaces it lists.
+    pub filter: Filter,
+    /// Under which names they were checked to fit on the target.
+    pub renames: Renames,
     /// How many pages there are.
     pub pages: u32,
     /// How many namespaces are in them.
@@ -135,7 +139,12 @@ documents! {
 ///
 /// # Errors
 /// Those of the state store.
-pub async fn write_catalog(documents: &Documents, attempt: &str, entries: &[CatalogEntry]) -> Result<CatalogHead> {
+pub async fn write_catalog(
+    documents: &Documents,
+    attempt: &str,
+    (filter, renames): (&Filter, &Renames),
+    entries: &[CatalogEntry],
+) -> Result<CatalogHead> {
     let mut pages = 0;
     for page in entries.chunks(PAGE) {
         documents.create(&keys::catalog_page(attempt, pages), &CatalogPage { namespaces: page.to_vec() }).await?;
@@ -144,6 +153,8 @@ pub async fn write_catalog(documents: &Documents, attempt: &str, entries: &[Cata
     let copied = || entries.iter().filter(|entry| entry.kind.is_copied());
     let head = CatalogHead {
         attempt: attempt.to_owned(),
+        filter: filter.clone(),
+        renames: renames.clone(),
         pages,
         namespaces: entries.len() as u32,
         documents: copied().map(|entry| entry.documents).sum(),

@@ -10,7 +10,7 @@ use crate::config::CheckpointUri;
 use crate::context::{Context, Servers};
 use crate::crash;
 use crate::driver::{self, Finished, Outcome};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::model::job::{Checkpoint, CheckpointMap};
 use crate::model::step::Step;
 use crate::model::work::StepProgress;
@@ -37,7 +37,7 @@ async fn commit(context: &Context, servers: &Servers, claim: &Arc<Claim<StepProg
 
     let checkpoints: CheckpointMap = pages::expect(&context.documents, keys::CHECKPOINT).await?;
     let checkpoint = discover::of(&checkpoints, &servers.source)?;
-    guard_oplog(&servers.source, checkpoint).await?;
+    discover::guard_oplog(&servers.source, checkpoint).await.map_err(lost)?;
 
     let name = &servers.source.identity.set_name;
     let namespace = &context.settings.checkpoint_namespace;
@@ -74,15 +74,10 @@ async fn write(
     crash::around("checkpoint", checkpoint::write(deployment, namespace, name, checkpoint.after)).await
 }
 
-/// Whether a stream can still begin at the checkpoint: the oplog's oldest entry must not be younger. An oplog that
-/// still begins where it did when the checkpoint was captured has lost nothing.
-async fn guard_oplog(source: &Deployment, checkpoint: Checkpoint) -> Result<()> {
-    let begin = checkpoint::oplog_begin(source).await?;
-    if begin > checkpoint.after && begin > checkpoint.oplog_begin {
-        return Err(Error::source(format!(
-            "the source's oplog begins at {begin} by now, after the checkpoint {}: what happened between is lost to a stream; enlarge the oplog and begin another job",
-            checkpoint.after
-        )));
+/// After the copy it is no input that is at fault.
+fn lost(error: Error) -> Error {
+    match error.kind() {
+        Kind::BadInput => Error::source(error.to_string()),
+        _ => error,
     }
-    Ok(())
 }

@@ -116,6 +116,10 @@ async fn copy_lane(context: &Context, servers: &Servers, plan: &PlanHead, planne
     };
     match work.await {
         Ok(LaneEnd::Complete) => {
+            if context.stop.unless(claim.outlived()).await.is_none() {
+                claim.let_go(WorkStatus::Yielded, |_| {}).await?;
+                return Ok(Copied::Stopped);
+            }
             claim.done(|_| {}).await?;
             Ok(Copied::Done)
         }

@@ -58,11 +58,17 @@ async fn reach_checkpoint(context: &Context) -> Result<()> {
 
 async fn discover(context: &Context, servers: &Servers) -> Result<Finished> {
     let checkpoint = capture(context, &servers.source).await?;
-    if context.documents.read::<pages::CatalogHead>(keys::CATALOG).await?.is_none() {
-        let entries = list(context, &servers.source).await?;
-        check(context, &entries, &catalog::databases(&servers.target).await?)?;
-        pages::write_catalog(&context.documents, &random::random_id(), &entries).await?;
-    }
+    let selection = (&context.settings.filter, &context.settings.renames);
+    let head = match context.documents.read::<pages::CatalogHead>(keys::CATALOG).await? {
+        Some(head) => head.value,
+        None => {
+            let entries = list(context, &servers.source).await?;
+            check(context, &entries, &catalog::databases(&servers.target).await?)?;
+            pages::write_catalog(&context.documents, &random::random_id(), selection, &entries).await?
+        }
+    };
+    // A run that was killed between catalog and binding has listed another selection than this one was asked for.
+    context.check_selection(&head.filter, &head.renames)?;
     bind(context, servers).await?;
     let entries = pages::read_catalog(&context.documents).await?;
     Ok(finished(&entries, checkpoint))
@@ -84,14 +90,24 @@ async fn capture(context: &Context, source: &Deployment) -> Result<Checkpoint> {
         }
     };
     let checkpoint = of(&recorded, source)?;
-    // MongoShake wants the oldest entry to be older than its checkpoint; an oplog of a single entry is as good.
-    if checkpoint.oplog_begin > checkpoint.after && checkpoint.oldest_transaction.is_some() {
+    // One that an earlier run captured may be too old by now.
+    guard_oplog(source, checkpoint).await?;
+    Ok(checkpoint)
+}
+
+/// Whether a stream can begin at the checkpoint: the oplog's oldest entry must be older, as MongoShake wants it too.
+///
+/// # Errors
+/// Bad input, with both times: what happened between is lost to a stream, so going on is of no use.
+pub async fn guard_oplog(source: &Deployment, checkpoint: Checkpoint) -> Result<()> {
+    let begin = checkpoint::oplog_begin(source).await?;
+    if begin >= checkpoint.after {
         return Err(Error::bad_input(format!(
-            "the source's oplog begins at {} but an open transaction began before that; end it, or enlarge the oplog",
-            checkpoint.oplog_begin
+            "the source's oplog begins at {begin}, not before the checkpoint {}: a stream from there would miss what happened between; enlarge the oplog, end transactions that are open for long, and use another --job",
+            checkpoint.after
         )));
     }
-    Ok(checkpoint)
+    Ok(())
 }
 
 /// A source's entry of the checkpoint map.
@@ -196,7 +212,7 @@ fn finished(entries: &[CatalogEntry], checkpoint: Checkpoint) -> Finished {
         .map(|entry| Finding {
             namespace: entry.namespace.clone(),
             text: format!(
-                "is a {}, which this version does not copy; exclude it, or accept it and make it by hand",
+                "is a {}, which this version does not copy; accept it and make it by hand, or begin another --job that excludes it",
                 entry.kind.text()
             ),
         })

@@ -46,7 +46,8 @@ async fn prepare(context: &Context, servers: &Servers, claim: &Arc<Claim<StepPro
     let targets: Vec<Namespace> = entries.iter().filter(|entry| entry.kind.is_copied()).map(to_target).collect();
 
     let begun = context.documents.read::<InventoryPage>(&keys::inventory_page(0)).await?.is_some();
-    let (existing, create_index) = choices(context, claim, begun).await?;
+    let is_any_there = begun || !context.documents.list("prepare/").await?.is_empty();
+    let (existing, create_index) = choices(context, claim, is_any_there).await?;
     if !begun {
         let present = collections_by_name(&servers.target, &targets).await?;
         refuse_other_cases(&catalog::databases(&servers.target).await?, &targets)?;

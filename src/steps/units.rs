@@ -59,16 +59,21 @@ pub async fn work(
     let mut waiting: Vec<&CatalogEntry> = entries.iter().collect();
     loop {
         let mut held = Vec::new();
+        let mut is_stopped = false;
         let mut shares = stream::iter(waiting.into_iter().map(|entry| work_one(context, step, entry, done, &body)))
             .buffer_unordered(parallel);
         while let Some(share) = shares.next().await {
             match share? {
                 Share::Done(found) => findings.extend(found),
                 Share::Held(entry) => held.push(entry),
-                Share::Stopped => return Ok(Worked::Stopped),
+                // The others hear of it as well, and let go of their shares.
+                Share::Stopped => is_stopped = true,
             }
         }
         drop(shares);
+        if is_stopped {
+            return Ok(Worked::Stopped);
+        }
         if held.is_empty() {
             return Ok(Worked::Done(AllUnits { findings }));
         }
@@ -104,7 +109,12 @@ async fn work_one<'a>(
         Claiming::Stopped => return Ok(Share::Stopped),
     };
     driver::claimed(context, &key, &claim).await;
-    let Some(result) = driver::settle(context, &claim, body(entry, &claim)).await? else { return Ok(Share::Stopped) };
+    let work = async {
+        let result = body(entry, &claim).await?;
+        claim.outlived().await;
+        Ok(result)
+    };
+    let Some(result) = driver::settle(context, &claim, work).await? else { return Ok(Share::Stopped) };
     let findings = result.findings.clone();
     let save = |progress: &mut UnitProgress| {
         progress.findings = result.findings;

@@ -2,7 +2,8 @@
 //!
 //! - Reads: the catalog, proofs, both deployments' listings, the target's counts.
 //! - Writes: a share for each collection, and the step's result; nothing on either server.
-//! - Resumes by: the shares. Named by hand, or after findings, it does all of them again.
+//! - Resumes by: the shares; those with findings are compared again. Named by hand once it is done, it compares all of
+//!   them again.
 
 use super::units::{self, UnitResult, Worked};
 use crate::claim::DoneIs;
@@ -34,7 +35,6 @@ pub async fn run(context: &Context, servers: &Servers, named: Named) -> Result<O
     let earlier = driver::step_work(context, step).await?;
     if let Some(done) = &earlier
         && named == Named::InChain
-        && (done.progress.findings.is_empty() || context.settings.accept_findings)
     {
         return Ok(Outcome::Done { step, summary: done.progress.summary.clone() });
     }
@@ -42,12 +42,12 @@ pub async fn run(context: &Context, servers: &Servers, named: Named) -> Result<O
     let done_is = if is_repetition { DoneIs::Repeatable } else { DoneIs::Final };
 
     let all = pages::read_catalog(&context.documents).await?;
-    let renamed_away = source_now(context, servers, &all).await?;
+    let source = source_now(context, servers, &all).await?;
     let facts = Facts::read(context).await?;
     let entries: Vec<CatalogEntry> =
         units::wanted(context, all.clone())?.into_iter().filter(|entry| entry.kind.is_copied()).collect();
     let worked = units::work(context, step, &entries, done_is, PARALLEL, async |entry, _claim| {
-        compare(servers, &facts, entry, &renamed_away).await
+        compare(servers, &facts, entry, &source).await
     })
     .await?;
     let Worked::Done(done) = worked else { return Ok(driver::yielded(context, step)) };
@@ -56,8 +56,7 @@ pub async fn run(context: &Context, servers: &Servers, named: Named) -> Result<O
         return Ok(units::partly(step, namespace));
     }
     let summary = format!("{} collections compared, {} findings", entries.len(), done.findings.len());
-    let progress =
-        StepProgress { summary, findings: Vec::new(), notes: renamed_away.new_notes(), ..StepProgress::new(step) };
+    let progress = StepProgress { summary, findings: Vec::new(), notes: source.new_notes(), ..StepProgress::new(step) };
     units::accepted(context, step, &done.findings)?;
     driver::finish_parts(context, progress).await
 }
@@ -157,6 +156,7 @@ async fn compare(servers: &Servers, facts: &Facts, entry: &CatalogEntry, source:
         return Err(Error::state(format!("no lane has a proof of {}; use another --job", entry.namespace)));
     };
     let mut texts = Vec::new();
+    let mut notes = Vec::new();
     match catalog::collection(&servers.target, &prepared.target).await? {
         None => texts.push(format!("{} is not on the target any more", prepared.target)),
         Some(now) if now.uuid.as_ref() != Some(&prepared.uuid) => {
@@ -174,14 +174,21 @@ async fn compare(servers: &Servers, facts: &Facts, entry: &CatalogEntry, source:
             let most = prepared.documents_before + proven.counts.written;
             let least = most - proven.counts.present.min(prepared.documents_before);
             let found = catalog::count(&servers.target, &prepared.target).await?;
-            if found < least || found > most {
+            let expires = entry.indexes.iter().any(|index| index.get("expireAfterSeconds").is_some());
+            if found < least && expires {
+                notes.push(Note {
+                    namespace: entry.namespace.clone(),
+                    text: format!("the target has {found} documents of {most}: a TTL index expires them there"),
+                });
+            } else if found < least || found > most {
                 let expected = if least == most { most.to_string() } else { format!("{least} to {most}") };
                 texts.push(format!("the target has {found} documents, expected {expected}"));
             }
         }
     }
     let findings = texts.into_iter().map(|text| Finding { namespace: entry.namespace.clone(), text }).collect();
-    Ok(UnitResult { findings, notes: changes(servers, entry, proven, source).await? })
+    notes.extend(changes(servers, entry, proven, source).await?);
+    Ok(UnitResult { findings, notes })
 }
 
 /// What happened to a collection on the source since discover listed it.

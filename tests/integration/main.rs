@@ -14,6 +14,6 @@ mod copying;
 mod crashes;
 mod elections;
 mod order;
-mod stores;
+mod store;
 mod streams;
 mod workers;
