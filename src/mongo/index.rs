@@ -117,6 +117,8 @@ async fn create(
     let mut command: Document = doc! {
         "createIndexes": namespace.collection(),
         "indexes": specifications,
+        // The default, `votingMembers`, waits for every member, a dead one included, for as long as it is dead.
+        "commitQuorum": "majority",
         "writeConcern": majority(),
     };
     if target.takes_collection_uuid() {
