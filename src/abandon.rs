@@ -58,7 +58,9 @@ pub async fn run(context: &Context) -> Result<String> {
     marker::remove(&target, &job.id).await?;
     context.journal.record("abandon", json!({ "job": job.id }));
     context.journal.flush().await;
-    Ok(format!("job {name} is abandoned; its marker is gone from the target, the collections that it made are still there"))
+    Ok(format!(
+        "job {name} is abandoned; its marker is gone from the target, the collections that it made are still there"
+    ))
 }
 
 /// What is said of a job that the store has nothing of.

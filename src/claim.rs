@@ -147,9 +147,14 @@ fn evidence(lease: &Lease, unchanged: Option<Duration>, claimant: &Claimant) -> 
 fn claimed_work<P: Progress>(found: Option<&Work<P>>, lease: Lease, initial: P) -> Work<P> {
     let now = clock::wall();
     match found {
-        None => {
-            Work { lease, status: WorkStatus::Running, started: now.clone(), saved: now, finished: None, progress: initial }
-        }
+        None => Work {
+            lease,
+            status: WorkStatus::Running,
+            started: now.clone(),
+            saved: now,
+            finished: None,
+            progress: initial,
+        },
         Some(found) => {
             let mut progress = found.progress.clone();
             progress.claimed();
@@ -242,6 +247,9 @@ impl<P: Progress> Claim<P> {
         let mut work = stored.value.clone();
         change(&mut work);
         work.saved = clock::wall();
+        if clock::monotonic() >= self.outlived {
+            work.lease = work.lease.outlived();
+        }
         self.write(&mut stored, work).await
     }
 
@@ -259,9 +267,14 @@ impl<P: Progress> Claim<P> {
                 // epoch writes with this epoch.
                 Replaced::Lost(Some(now)) if now.value.lease.epoch == stored.value.lease.epoch => {
                     if now.etag == stored.etag {
-                        return Err(Error::state(format!("{} refuses a save of what it holds", self.documents.name(&self.key))));
+                        return Err(Error::state(format!(
+                            "{} refuses a save of what it holds",
+                            self.documents.name(&self.key)
+                        )));
                     }
-                    now.value.may_become(&work).map_err(|broken| Error::internal(format!("{}: {}", self.key, broken.0)))?;
+                    now.value
+                        .may_become(&work)
+                        .map_err(|broken| Error::internal(format!("{}: {}", self.key, broken.0)))?;
                     *stored = now;
                 }
                 Replaced::Lost(_) => {
@@ -322,10 +335,7 @@ impl<P: Progress> Claim<P> {
     }
 
     fn fenced(&self) -> Error {
-        Error::fenced(format!(
-            "another worker has taken over {}; this one has stopped",
-            self.documents.name(&self.key)
-        ))
+        Error::fenced(format!("another worker has taken over {}; this one has stopped", self.documents.name(&self.key)))
     }
 }
 

@@ -103,12 +103,22 @@ pub fn parse<I: IntoIterator<Item = OsString>>(arguments: I) -> Result<Parsed> {
     for argument in &arguments {
         redact::register_uri(&argument.to_string_lossy());
     }
-    let parsed = match Arguments::try_parse_from(arguments) {
+    let parsed = match Arguments::try_parse_from(&arguments) {
         Ok(parsed) => parsed,
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
-            return Ok(Parsed::Print(error.to_string().trim_end().to_owned()));
+            let text = error.to_string();
+            let lines: Vec<&str> = text.trim_end().lines().map(str::trim_end).collect();
+            return Ok(Parsed::Print(lines.join("\n")));
         }
-        Err(error) => return Err(Error::bad_input(usage_error(&error.to_string()))),
+        Err(error) => {
+            // What is quoted then may be a connection string without its scheme. Not before: `a:b@c` is a good rename.
+            for argument in
+                arguments.iter().map(|argument| argument.to_string_lossy()).filter(|text| text.contains('@'))
+            {
+                redact::register_uri(&format!("://{argument}"));
+            }
+            return Err(Error::bad_input(usage_error(&error.to_string())));
+        }
     };
     let mut raw = RawArguments::default();
     let command = match parsed.command {
@@ -150,7 +160,8 @@ fn usage_error(text: &str) -> String {
     let lines: Vec<&str> = message.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let line = lines.join("; ").replace(":; ", ": ");
     let line = line.strip_prefix("error: ").unwrap_or(&line);
-    format!("{line}; see `mongoferry --help`")
+    // clap quotes what it did not expect, which may be a connection string without its flag.
+    redact::redact(&format!("{line}; see `mongoferry --help`")).into_owned()
 }
 
 /// Flags that only some steps know what to do with.
@@ -180,6 +191,7 @@ fn completions(shell: clap_complete::Shell) -> String {
 /// it goes on where it was. What is known about a job lies in its state store.
 #[derive(Parser)]
 #[command(name = "mongoferry", version = VERSION.as_str(), term_width = HELP_WIDTH, disable_help_subcommand = true)]
+#[command(arg_required_else_help = false, subcommand_required = true)]
 #[command(
     after_help = "Exit codes: 0 done · 1 failed, try again · 2 the input must change · 3 another worker holds it · \
 4 findings to mend or accept · 75 out of time, run it again"
@@ -206,8 +218,8 @@ enum Commands {
     },
 }
 
-const SETTINGS_NOTE: &str = "A setting with an environment variable is also a key of the TOML file, named as the flag \
-is: `save-interval = \"1s\"`. Flags win over the environment, the environment over the file; an empty variable counts as \
+const SETTINGS_NOTE: &str = "A setting with an environment variable is also a key of the TOML file (but for --config), named \
+as the flag is: `save-interval = \"1s\"`. Flags win over the environment, the environment over the file; an empty variable counts as \
 not set. Durations are written 500ms, 15s, 13m, 1h30m.";
 
 #[derive(Args)]
@@ -277,16 +289,16 @@ struct AbandonArguments {
     #[command(flatten)]
     store: StoreFlags,
     /// The target that the job has marked as its own, as a connection string [env: MONGOFERRY_TARGET]
-    #[arg(long, value_name = "URI", value_hint = ValueHint::Url)]
+    #[arg(long, help_heading = "Source and target", value_name = "URI", value_hint = ValueHint::Url)]
     target: Option<String>,
     /// Certificate authorities for the target, a PEM file, where the URI does not name them [env: MONGOFERRY_TARGET_CA]
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    #[arg(long, help_heading = "Source and target", value_name = "FILE", value_hint = ValueHint::FilePath)]
     target_ca: Option<String>,
     /// How long a silent worker counts as alive, 1s to 10m [default: 15s] [env: MONGOFERRY_LEASE]
-    #[arg(long, value_name = "DURATION")]
+    #[arg(long, help_heading = "Time", value_name = "DURATION", allow_hyphen_values = true)]
     lease: Option<String>,
     /// Claim at once what another worker seems to hold, without waiting for its lease to run out
-    #[arg(long)]
+    #[arg(long, help_heading = "Time")]
     takeover: bool,
     #[command(flatten)]
     log: LogFlags,
@@ -425,15 +437,15 @@ impl TargetFlags {
 struct WorkFlags {
     /// Begin to stop when this much time is used up, at least 1s; exits with 75 within 2 s more [default: no limit] [env:
     /// MONGOFERRY_TIME_BUDGET]
-    #[arg(long, value_name = "DURATION")]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
     time_budget: Option<String>,
     /// How often a lane saves its cursors, from 10ms to a third of the lease; after a kill at most this much is done
     /// again, beside what was in flight [default: 200ms in a folder, 2s on S3, never more than a third of the lease] [env:
     /// MONGOFERRY_SAVE_INTERVAL]
-    #[arg(long, value_name = "DURATION")]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
     save_interval: Option<String>,
     /// How long a silent worker counts as alive, 1s to 10m [default: 15s] [env: MONGOFERRY_LEASE]
-    #[arg(long, value_name = "DURATION")]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
     lease: Option<String>,
     /// Claim at once what another worker seems to hold, without waiting for its lease to run out
     #[arg(long)]
@@ -632,7 +644,7 @@ mod tests {
         ];
         for (words, part) in table {
             let error = parse_words(words).map(|_| ()).unwrap_err();
-            let text = redact::redact(&error.to_string()).into_owned();
+            let text = error.to_string();
             assert_eq!(error.kind(), Kind::BadInput);
             assert!(text.contains(part), "{words:?}: {text}");
             assert!(!text.contains(['\n', '\r']) && !text.contains("secret-60x") && !text.contains("Usage"), "{text}");

@@ -36,8 +36,9 @@ pub fn run(command: Command, settings: Settings) -> Result<Outcome> {
         .build()
         .map_err(|error| Error::internal(format!("the runtime does not start: {error}")))?;
     let result = runtime.block_on(run_async(command, settings));
-    // A read that hangs in the file system must not keep the process from ending in time.
-    runtime.shutdown_background();
+    // The process ends now, and with it whatever is still being waited for. Shutting the runtime down first would only
+    // make the driver's background tasks panic over each other's end.
+    std::mem::forget(runtime);
     result
 }
 
@@ -79,7 +80,9 @@ async fn run_steps(context: &Context, name: StepName) -> Result<Outcome> {
         }
         driver::Outcome::Yield { step, reason } => {
             if is_json {
-                output::result_json(&json!({ "step": name.as_str(), "status": "yield", "in": step, "reason": reason }))?;
+                output::result_json(
+                    &json!({ "step": name.as_str(), "status": "yield", "in": step, "reason": reason }),
+                )?;
             } else {
                 output::result_line(&format!("{step} yielded: {reason}; run the same command again"))?;
             }

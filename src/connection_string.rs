@@ -108,7 +108,7 @@ fn check_user_info(user_info: &str) -> Result<(), String> {
         return Err(format!("the user name or password holds a character that must be percent-encoded; {ENCODE}"));
     }
     if decode(user).is_none() || decode(password).is_none() {
-        return Err(format!("the user name or password has a `%` that is not followed by two hex digits; {ENCODE}"));
+        return Err(format!("the user name or password has a `%` that does not begin an encoded character; {ENCODE}"));
     }
     Ok(())
 }
@@ -154,7 +154,7 @@ fn parse_options(options: &str) -> Result<Vec<(String, String)>, String> {
             (false, Some(value)) => parsed.push((name.to_owned(), value)),
             _ => {
                 return Err(
-                    "an option after `?` has no name, or a `%` that is not followed by two hex digits".to_owned()
+                    "an option after `?` has no name, or a `%` that does not begin an encoded character".to_owned()
                 );
             }
         }
@@ -230,18 +230,18 @@ mod tests {
             ("mongodb://[::1]secret51", "the port of host 1"),
             ("mongodb://a b", "is not a host's name"),
             ("mongodb://:secret51@h", "user name before `@` is empty"),
-            ("mongodb://u:sec@ret51@h", "must be percent-encoded"),
-            ("mongodb://u:sec:ret51@h", "must be percent-encoded"),
-            ("mongodb://u:sec/ret51@h", "must be percent-encoded"),
-            ("mongodb://u:sec?ret51@h", "the port of host 1"),
-            ("mongodb://u:sec%ret51@h", "not followed by two hex digits"),
-            ("mongodb://u:sec%ff51@h", "not followed by two hex digits"),
+            ("mongodb://u:zq51@ret51@h", "must be percent-encoded"),
+            ("mongodb://u:zq51:ret51@h", "must be percent-encoded"),
+            ("mongodb://u:zq51/ret51@h", "must be percent-encoded"),
+            ("mongodb://u:zq51?ret51@h", "the port of host 1"),
+            ("mongodb://u:zq51%ret51@h", "does not begin an encoded character"),
+            ("mongodb://u:zq51%ff51@h", "does not begin an encoded character"),
             ("mongodb+srv://h:27017", "exactly one host, without a port"),
             ("mongodb+srv://a,b", "exactly one host, without a port"),
             ("mongodb://h/a.b", "database's name"),
             ("mongodb://h/?w", "not NAME=VALUE"),
             ("mongodb://h/?tls=perhaps", "tls"),
-            ("mongodb://h/?authMechanism=GUESS-51", "auth"),
+            ("mongodb://h/?authMechanism=GUESS-51", "mechanism"),
             ("mongodb://h/?connectTimeoutMS=soon", "connectTimeoutMS"),
         ] {
             let refused = ConnectionString::parse(text).unwrap_err();

@@ -1,9 +1,10 @@
 //! What every step works with: the settings, the job's documents, this run, and the two deployments.
 
-use crate::claim::{Claimant, abandoned};
+use crate::claim::Claimant;
 use crate::config::Settings;
 use crate::error::{Error, Result};
 use crate::journal::Journal;
+use crate::model::job::CheckpointMap;
 use crate::model::job::{Binding, JobRecord};
 use crate::model::lease::Holder;
 use crate::model::step::Step;
@@ -13,9 +14,8 @@ use crate::mongo::failure::Side;
 use crate::process;
 use crate::random::random_id;
 use crate::state::document::Documents;
-use crate::state::open::open_store;
-use crate::model::job::CheckpointMap;
 use crate::state::keys;
+use crate::state::open::open_store;
 use crate::stop::Stop;
 use std::sync::Arc;
 
@@ -50,11 +50,7 @@ impl Context {
 
     /// How this run claims work.
     pub fn claimant(&self) -> Claimant {
-        Claimant {
-            holder: self.holder.clone(),
-            lease: self.settings.lease,
-            takeover: self.settings.takeover,
-        }
+        Claimant { holder: self.holder.clone(), lease: self.settings.lease, takeover: self.settings.takeover }
     }
 
     /// The job's document, `None` before it was discovered.
@@ -64,7 +60,9 @@ impl Context {
     pub async fn job(&self) -> Result<Option<JobRecord>> {
         let job: Option<JobRecord> = self.documents.read(keys::JOB).await?.map(|stored| stored.value);
         match job {
-            Some(job) if job.abandoned.is_some() => Err(abandoned()),
+            Some(JobRecord { abandoned: Some(when), .. }) => {
+                Err(Error::bad_input(format!("job `{}` was abandoned at {when}; use another --job", self.settings.job)))
+            }
             job => Ok(job),
         }
     }
@@ -136,7 +134,12 @@ impl Context {
         Ok(())
     }
 
-    fn planned_for(&self, what: impl std::fmt::Display, recorded: impl std::fmt::Display, now: impl std::fmt::Display) -> Error {
+    fn planned_for(
+        &self,
+        what: impl std::fmt::Display,
+        recorded: impl std::fmt::Display,
+        now: impl std::fmt::Display,
+    ) -> Error {
         Error::bad_input(format!(
             "job `{}` was planned for {what} `{recorded}`, now it is `{now}`; use another --job, or what it was planned for",
             self.settings.job

@@ -74,6 +74,7 @@ pub enum Named {
 /// # Errors
 /// Bad input when the step before it is not done, else the step's own.
 pub async fn run_step(context: &Context, step: Step, named: Named) -> Result<Outcome> {
+    context.job().await?;
     if let Some(before) = step.predecessor()
         && !is_done(context, before).await?
     {
@@ -101,10 +102,9 @@ pub async fn run_step(context: &Context, step: Step, named: Named) -> Result<Out
         Ok(Outcome::Yield { reason, .. }) => {
             context.journal.record("yield", json!({ "step": step, "reason": reason }));
         }
-        Err(error) => context.journal.record(
-            "error",
-            json!({ "step": step, "kind": error.kind().name(), "message": error.to_string() }),
-        ),
+        Err(error) => context
+            .journal
+            .record("error", json!({ "step": step, "kind": error.kind().name(), "message": error.to_string() })),
     }
     // Errors that show before anything was claimed or changed are the caller's to read, not worth an object in the
     // store; nor is a run that found everything done.

@@ -2,6 +2,7 @@
 
 use mongoferry::cli::{self, Parsed};
 use mongoferry::commands::{self, Outcome};
+use mongoferry::config::layer::RawArguments;
 use mongoferry::config::{self, Settings};
 use mongoferry::environment::Environment;
 use mongoferry::error::{EXIT_YIELD, Kind, Result};
@@ -26,6 +27,8 @@ fn main() -> ExitCode {
 fn run() -> Result<Outcome> {
     // First, since it registers secrets that a message about the command line must not show.
     let environment = Environment::read();
+    let none_given = RawArguments::default();
+    output::errors_as_json(environment.as_ref().is_ok_and(|environment| config::wants_json(&none_given, environment)));
     let (command, flags) = match cli::parse(std::env::args_os())? {
         Parsed::Run(command, flags) => (command, flags),
         Parsed::Print(text) => return output::result_line(&text).map(|()| Outcome::Done),

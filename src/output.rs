@@ -85,8 +85,11 @@ pub fn stderr_line(text: &str) {
 
 /// The same without suspending the bars, which a panic may have left locked.
 pub fn stderr_line_at_once(text: &str) {
-    let line = redact(text.trim_end()).replace('\r', "").replace('\n', "\\n");
-    let _ = writeln!(std::io::stderr().lock(), "{line}");
+    let _ = writeln!(std::io::stderr().lock(), "{}", one_line(text));
+}
+
+fn one_line(text: &str) -> String {
+    redact(text.trim_end()).replace('\r', "").replace('\n', "\\n")
 }
 
 /// The error that ends this process, as its one line on stderr.
@@ -115,6 +118,12 @@ mod tests {
         let value = json!({ "status": "yielded-40x", "yielded-40x": ["a yielded-40x b", 7, null] });
         let shown = json!({ "status": "yielded-40x", "yielded-40x": ["a *** b", 7, null] });
         assert_eq!(redacted(&value), shown);
+    }
+
+    #[test]
+    fn a_line_is_one_line_without_secrets() {
+        register("line\nbreak-41x");
+        assert_eq!(one_line("a\r\nb line\nbreak-41x\n"), "a\\nb ***");
     }
 
     #[test]

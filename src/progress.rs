@@ -55,7 +55,11 @@ pub fn show(context: &Context) -> Shown {
                     bar.set_message(HumanBytes(written_bytes).to_string());
                 }
                 None if written != before => {
-                    tracing::info!("{written} of about {} documents copied, {}", total.max(written), HumanBytes(written_bytes));
+                    tracing::info!(
+                        "{written} of about {} documents copied, {}",
+                        total.max(written),
+                        HumanBytes(written_bytes)
+                    );
                 }
                 None => {}
             }
@@ -66,7 +70,9 @@ pub fn show(context: &Context) -> Shown {
 }
 
 fn new_bar() -> ProgressBar {
-    let style = ProgressStyle::with_template("{bar:30} {percent:>3}% {human_pos}/{human_len} documents, {msg}, {per_sec}, ETA {eta}");
+    let style = ProgressStyle::with_template(
+        "{bar:30} {percent:>3}% {human_pos}/{human_len} documents, {msg}, {per_sec}, ETA {eta}",
+    );
     ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 

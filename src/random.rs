@@ -1,5 +1,7 @@
 //! The only source of randomness. Everything else is deterministic, so that a test can repeat it.
 
+#![expect(clippy::disallowed_methods, reason = "the one home of randomness")]
+
 /// A random id: 16 bytes as 32 hexadecimal digits.
 pub fn random_id() -> String {
     uuid::Uuid::new_v4().simple().to_string()

@@ -385,9 +385,11 @@ fn step_status(
     verify: &[Work<UnitProgress>],
 ) -> StepStatus {
     let parts: Vec<(Standing, String)> = match step {
-        Step::Copy => {
-            lanes.iter().filter_map(|lane| lane.work.as_ref()).map(|work| (Standing::of(work), work.started.clone())).collect()
-        }
+        Step::Copy => lanes
+            .iter()
+            .filter_map(|lane| lane.work.as_ref())
+            .map(|work| (Standing::of(work), work.started.clone()))
+            .collect(),
         Step::Index => index.iter().map(|work| (Standing::of(work), work.started.clone())).collect(),
         Step::Verify => verify.iter().map(|work| (Standing::of(work), work.started.clone())).collect(),
         _ => Vec::new(),

@@ -111,3 +111,39 @@ impl io::Write for Lines {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may fail")]
+    use super::*;
+    use std::sync::{Arc, Mutex};
+
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Kept {
+        fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(event);
+            Ok(event.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn ids_of_spans_come_last_in_the_line() {
+        let kept = Kept::default();
+        let writer = kept.clone();
+        let layer = tracing_subscriber::fmt::layer().with_ansi(false).event_format(TextLine);
+        let subscriber = tracing_subscriber::registry().with(layer.with_writer(move || writer.clone()));
+        tracing::subscriber::with_default(subscriber, || {
+            let _span = tracing::error_span!("lane", job = "shop", lane = 3).entered();
+            tracing::error!(documents = 7, "lane saved");
+        });
+        let line = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+        let (time, rest) = line.split_once(' ').unwrap();
+        assert_eq!((time.len(), rest), (24, "error lane saved documents=7 job=\"shop\" lane=3\n"));
+    }
+}

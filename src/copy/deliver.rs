@@ -6,6 +6,7 @@
 //! document is as good as inserted, wherever it came from. Anything else is a foreign document: it stays, and is a
 //! finding.
 
+use super::partition::IN_FLIGHT;
 use crate::claim::Claim;
 use crate::error::{Error, Result};
 use crate::model::counts::Counts;
@@ -15,13 +16,15 @@ use crate::model::job::Optime;
 use crate::model::lane::LaneProgress;
 use crate::model::namespace::Namespace;
 use crate::mongo::deployment::Deployment;
-use crate::mongo::failure::{is_transient, is_transient_code};
+use crate::mongo::failure::{code, is_transient, is_transient_code};
 use crate::mongo::read;
 use crate::mongo::write::{self, Answer, Documents, Refusal};
-use bson::RawDocument;
+use bson::{RawDocument, RawDocumentBuf};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use mongodb::error::Error as DriverError;
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio_retry::strategy::{ExponentialBackoff, jitter};
 
@@ -33,7 +36,6 @@ const ATTEMPTS: usize = 60;
 const LOOKUPS: usize = 16;
 
 /// Where a partition's batches go.
-#[derive(Clone)]
 pub struct Delivery {
     /// Read again from here what may be outdated.
     pub source: Deployment,
@@ -53,6 +55,8 @@ pub struct Delivery {
     pub not_before: Optime,
     /// Whether this worker still may send.
     pub claim: Arc<Claim<LaneProgress>>,
+    /// How many batches in a row were looked for on the target in vain.
+    pub empty_probes: AtomicUsize,
 }
 
 /// Documents that are sent together, in `_id` order.
@@ -68,15 +72,21 @@ impl Delivery {
     /// Delivers a batch. When it returns, a majority of the target has what the result says.
     ///
     /// # Errors
-    /// Fenced when the lane went to another worker, unavailable when the target does not take it.
+    /// Fenced when the lease went to another worker, unavailable when the target does not take it.
     pub async fn deliver(&self, batch: Batch) -> Result<Acknowledged<Finding>> {
+        let there = self.probe(&batch.documents).await?;
+        let Missing { documents, places } = missing(&batch.documents, &there);
+        let found = batch.documents.len() - documents.len();
         let mut is_replay = self.replay;
         let mut waits = waits();
-        loop {
+        let refusals = loop {
+            if documents.is_empty() {
+                break Vec::new();
+            }
             self.claim.ensure_may_send().await?;
-            let failure = match write::insert(&self.target, &self.to, &self.uuid, &batch.documents).await {
+            let failure = match write::insert(&self.target, &self.to, &self.uuid, &documents).await {
                 Ok(Answer::Acknowledged(refusals)) => match transient(&refusals) {
-                    None => return self.settle_all(batch, refusals, is_replay).await,
+                    None => break refusals,
                     Some(reason) => reason,
                 },
                 Ok(Answer::NoMajority(reason)) => reason,
@@ -86,21 +96,59 @@ impl Delivery {
             // Some of it may have arrived, or all of it: from here on what is there already may be our own.
             is_replay = true;
             self.pause(&mut waits, &failure).await?;
+        };
+        let in_batch = |refusal: Refusal| places.get(refusal.index).map(|place| Refusal { index: *place, ..refusal });
+        let mut refusals: Vec<Refusal> = refusals.into_iter().filter_map(in_batch).collect();
+        if found > 0 {
+            refusals.extend(taken(&batch.documents, &there));
         }
+        self.settle_all(batch, refusals, there, is_replay).await
+    }
+
+    /// What is there already of a batch that an earlier claim may have sent: looked at before it is sent again, since a
+    /// server takes many times longer to refuse a document than to insert one. A few batches in a row of which nothing
+    /// is there, more than were ever in flight, and it is not worth looking any more.
+    async fn probe(&self, documents: &Documents) -> Result<HashMap<Key, RawDocumentBuf>> {
+        if !self.replay || self.empty_probes.load(Ordering::Relaxed) > IN_FLIGHT {
+            return Ok(HashMap::new());
+        }
+        let ends = (documents.get(0).and_then(Key::of), documents.get(documents.len() - 1).and_then(Key::of));
+        let (Some(first), Some(last)) = ends else { return Ok(HashMap::new()) };
+        if first == last {
+            return Ok(HashMap::new());
+        }
+        let most = documents.len() * 2;
+        let there = self.retried(|| read::documents_between(&self.target, &self.to, &first, &last, most)).await?;
+        if there.is_empty() {
+            self.empty_probes.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.empty_probes.store(0, Ordering::Relaxed);
+        }
+        Ok(there)
     }
 
     /// Settles what was refused, and counts.
-    async fn settle_all(&self, batch: Batch, refusals: Vec<Refusal>, is_replay: bool) -> Result<Acknowledged<Finding>> {
+    async fn settle_all(
+        &self,
+        batch: Batch,
+        refusals: Vec<Refusal>,
+        mut there: HashMap<Key, RawDocumentBuf>,
+        is_replay: bool,
+    ) -> Result<Acknowledged<Finding>> {
         let size = batch.documents.size() as u64;
         let read = batch.documents.len() as u64;
         let mut counts = Counts { read, read_bytes: size, written: read, written_bytes: size, ..Counts::default() };
         let mut findings = Vec::new();
+        there.extend(self.already_there(&batch.documents, &refusals, &there).await?);
         let settling: Vec<_> =
-            refusals.into_iter().map(|refusal| self.settle_one(&batch.documents, refusal, is_replay)).collect();
+            refusals.into_iter().map(|refusal| self.settle_one(&batch.documents, refusal, &there, is_replay)).collect();
         let settled: Vec<(Settled, u64)> = stream::iter(settling).buffered(LOOKUPS).try_collect().await?;
         for (settled, bytes) in settled {
             match settled {
-                Settled::Equal => counts.replayed += u64::from(is_replay),
+                Settled::Equal => {
+                    counts.replayed += u64::from(is_replay);
+                    counts.present += u64::from(!self.created);
+                }
                 Settled::Replaced { bytes: now } => {
                     counts.replayed += 1;
                     counts.replaced += 1;
@@ -125,8 +173,37 @@ impl Delivery {
         Ok(Acknowledged { last: batch.last, counts, findings })
     }
 
+    /// What the target has where many documents were refused: read at once, since one by one takes long.
+    async fn already_there(
+        &self,
+        documents: &Documents,
+        refusals: &[Refusal],
+        known: &HashMap<Key, RawDocumentBuf>,
+    ) -> Result<HashMap<Key, RawDocumentBuf>> {
+        let taken: Vec<Key> = refusals
+            .iter()
+            .filter(|refusal| refusal.is_id_taken)
+            .filter_map(|refusal| Key::of(documents.get(refusal.index)?))
+            .filter(|key| !known.contains_key(key))
+            .collect();
+        match (taken.first(), taken.last()) {
+            (Some(first), Some(last)) if taken.len() > LOOKUPS => {
+                // Foreign documents may lie between ours: no more than twice as many are read as there are to be found.
+                let most = taken.len() * 2;
+                self.retried(|| read::documents_between(&self.target, &self.to, first, last, most)).await
+            }
+            _ => Ok(HashMap::new()),
+        }
+    }
+
     /// Settles one document that was refused, and says how large it was.
-    async fn settle_one(&self, documents: &Documents, refusal: Refusal, is_replay: bool) -> Result<(Settled, u64)> {
+    async fn settle_one(
+        &self,
+        documents: &Documents,
+        refusal: Refusal,
+        there: &HashMap<Key, RawDocumentBuf>,
+        is_replay: bool,
+    ) -> Result<(Settled, u64)> {
         let Some(document) = documents.get(refusal.index) else {
             return Err(self.target.side.error(format!("the target refused document {} of fewer", refusal.index)));
         };
@@ -135,11 +212,16 @@ impl Delivery {
             return Err(self.source.side.error(format!("{} has a document without _id", self.from)));
         };
         if !refusal.is_id_taken {
-            let text = format!("the target refused the document with _id {key:?}: {} (code {})", refusal.reason, refusal.code);
+            let text =
+                format!("the target refused the document with _id {key:?}: {} (code {})", refusal.reason, refusal.code);
             return Ok((Settled::Rejected(text), bytes));
         }
+        let is_equal = |there: &RawDocument| there.as_bytes() == document.as_bytes();
+        if there.get(&key).is_some_and(|there| is_equal(there)) {
+            return Ok((Settled::Equal, bytes));
+        }
         let there = self.retried(|| read::document(&self.target, &self.to, &key, None)).await?;
-        if there.as_deref().is_some_and(|there| there.as_bytes() == document.as_bytes()) {
+        if there.as_deref().is_some_and(is_equal) {
             return Ok((Settled::Equal, bytes));
         }
         if !self.created || !is_replay {
@@ -178,7 +260,9 @@ impl Delivery {
         let answer = self.retried_write(|| write::insert(&self.target, &self.to, &self.uuid, &one)).await?;
         match answer.into_iter().find(|refusal| !refusal.is_id_taken) {
             None => Ok(()),
-            Some(refusal) => Err(self.target.side.error(format!("{} refused a replayed document: {}", self.to, refusal.reason))),
+            Some(refusal) => {
+                Err(self.target.side.error(format!("{} refused a replayed document: {}", self.to, refusal.reason)))
+            }
         }
     }
 
@@ -189,7 +273,9 @@ impl Delivery {
     {
         match self.retried_write(write).await?.into_iter().next() {
             None => Ok(()),
-            Some(refusal) => Err(self.target.side.error(format!("{} refused a replayed document: {}", self.to, refusal.reason))),
+            Some(refusal) => {
+                Err(self.target.side.error(format!("{} refused a replayed document: {}", self.to, refusal.reason)))
+            }
         }
     }
 
@@ -253,6 +339,32 @@ enum Settled {
     Rejected(String),
 }
 
+/// The documents of a batch that have to be sent, and the place of each in the batch.
+struct Missing {
+    documents: Documents,
+    places: Vec<usize>,
+}
+
+fn missing(documents: &Documents, there: &HashMap<Key, RawDocumentBuf>) -> Missing {
+    let mut missing = Missing { documents: Documents::default(), places: Vec::new() };
+    for (place, document) in documents.iter().enumerate() {
+        if there.is_empty() || Key::of(document).is_none_or(|key| !there.contains_key(&key)) {
+            missing.documents.push(document);
+            missing.places.push(place);
+        }
+    }
+    missing
+}
+
+/// What the target would say of the documents that were not sent because they are there.
+fn taken(documents: &Documents, there: &HashMap<Key, RawDocumentBuf>) -> Vec<Refusal> {
+    let refusal = |(index, document): (usize, &RawDocument)| {
+        let is_there = Key::of(document).is_some_and(|key| there.contains_key(&key));
+        is_there.then(|| Refusal { index, code: code::DUPLICATE_KEY, is_id_taken: true, reason: String::new() })
+    };
+    documents.iter().enumerate().filter_map(refusal).collect()
+}
+
 fn waits() -> impl Iterator<Item = Duration> {
     ExponentialBackoff::from_millis(2).factor(25).max_delay(Duration::from_secs(2)).map(jitter).take(ATTEMPTS)
 }
@@ -260,4 +372,24 @@ fn waits() -> impl Iterator<Item = Duration> {
 /// A refusal that says nothing about the document: an election came in between.
 fn transient(refusals: &[Refusal]) -> Option<String> {
     refusals.iter().find(|refusal| is_transient_code(refusal.code)).map(|refusal| refusal.reason.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bson::{RawBsonRef, rawdoc};
+
+    #[test]
+    fn what_is_there_is_not_sent_and_the_places_of_the_rest_are_known() {
+        let mut documents = Documents::default();
+        for id in 0..5 {
+            documents.push(&rawdoc! { "_id": id });
+        }
+        let key = |id: i32| Key::from_value(RawBsonRef::Int32(id));
+        let there: HashMap<Key, RawDocumentBuf> = [1, 3].map(|id| (key(id), rawdoc! { "_id": id })).into();
+        let Missing { documents: rest, places } = missing(&documents, &there);
+        assert_eq!(places, [0, 2, 4]);
+        assert_eq!(rest.iter().filter_map(Key::of).collect::<Vec<_>>(), [key(0), key(2), key(4)]);
+        assert_eq!(taken(&documents, &there).iter().map(|refusal| refusal.index).collect::<Vec<_>>(), [1, 3]);
+    }
 }

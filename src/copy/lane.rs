@@ -14,6 +14,7 @@ use crate::model::plan::{LaneSpec, PartitionNumber, PartitionSpec};
 use crate::mongo::read::{Gone, Scan};
 use crate::state::pages::{self, PreparedEntry};
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore};
@@ -151,6 +152,7 @@ impl Run {
             replay,
             not_before: self.not_before,
             claim: Arc::clone(&self.claim),
+            empty_probes: AtomicUsize::new(0),
         };
         let source = self.servers.source.clone();
         let scan = Scan::new(source, spec.source.clone(), spec.uuid.clone(), position, self.not_before);

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 /// How many batches of one partition are in flight. The target works on one while the next is on its way.
-const IN_FLIGHT: usize = 3;
+pub const IN_FLIGHT: usize = 3;
 
 /// A batch ends at this many bytes...
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
@@ -112,7 +112,8 @@ async fn read(mut scan: Scan, memory: Arc<Semaphore>, batches: mpsc::Sender<Held
             if scan.is_repeated(document) {
                 continue;
             }
-            let is_full = documents.size() + document.as_bytes().len() > BATCH_BYTES || documents.len() == BATCH_DOCUMENTS;
+            let is_full =
+                documents.size() + document.as_bytes().len() > BATCH_BYTES || documents.len() == BATCH_DOCUMENTS;
             if is_full && !documents.is_empty() {
                 send(std::mem::take(&mut documents), &memory, &batches).await?;
             }
@@ -128,7 +129,8 @@ async fn send(documents: Documents, memory: &Arc<Semaphore>, batches: &mpsc::Sen
     let last = documents.len().checked_sub(1).and_then(|last| documents.get(last)).and_then(Key::of);
     let last = last.ok_or_else(|| unreadable("a document without _id"))?;
     let kib = (documents.size() / 1024 + 1).min(LANE_KIB) as u32;
-    let permit = Arc::clone(memory).acquire_many_owned(kib).await.map_err(|error| Error::internal(error.to_string()))?;
+    let permit =
+        Arc::clone(memory).acquire_many_owned(kib).await.map_err(|error| Error::internal(error.to_string()))?;
     // The receiver is gone only when the partition has ended with an error, which is what is reported.
     match batches.send((Batch { documents, last }, permit)).await {
         Ok(()) => Ok(()),
@@ -139,4 +141,3 @@ async fn send(documents: Documents, memory: &Arc<Semaphore>, batches: &mpsc::Sen
 fn unreadable(why: impl std::fmt::Display) -> Error {
     Error::source(format!("the source sent documents that cannot be read: {why}"))
 }
-

@@ -124,7 +124,8 @@ pub fn index_differences(expected: &[Value], found: &[Value]) -> Vec<String> {
 }
 
 fn same_index(left: &Value, right: &Value) -> bool {
-    let keys = |index: &Value| index.get("key").and_then(Value::as_object).map(|key| key.keys().cloned().collect::<Vec<_>>());
+    let keys =
+        |index: &Value| index.get("key").and_then(Value::as_object).map(|key| key.keys().cloned().collect::<Vec<_>>());
     keys(left) == keys(right) && comparable(left) == comparable(right)
 }
 
@@ -169,7 +170,10 @@ mod tests {
     #[test]
     fn the_order_of_an_index_key_matters_and_of_nothing_else() {
         let index = json!({"v": 2, "key": {"a": 1, "b": -1}, "name": "n", "background": true});
-        assert!(index_differences(&[index.clone()], &[json!({"name": "n", "key": {"a": 1, "b": -1}, "v": 2})]).is_empty());
+        assert!(
+            index_differences(std::slice::from_ref(&index), &[json!({"name": "n", "key": {"a": 1, "b": -1}, "v": 2})])
+                .is_empty()
+        );
         assert_eq!(index_differences(&[index], &[json!({"name": "n", "key": {"b": -1, "a": 1}, "v": 2})]).len(), 1);
     }
 
@@ -194,7 +198,11 @@ mod tests {
     fn a_difference_of_options_shows_both_values() {
         assert_eq!(
             option_differences(&json!({"a": 1, "b": 2}), &json!({"a": 2, "c": 3})),
-            ["option a differs: expected 1, found 2", "option b is missing, expected 2", "option c is not on the source, found 3"]
+            [
+                "option a differs: expected 1, found 2",
+                "option b is missing, expected 2",
+                "option c is not on the source, found 3"
+            ]
         );
         assert!(option_differences(&json!({}), &Value::Null).is_empty());
     }

@@ -26,6 +26,9 @@ pub struct Counts {
     pub rejected_bytes: u64,
     /// Documents that an earlier attempt had sent already, whatever became of it: the work done twice.
     pub replayed: u64,
+    /// Those of `written` that were found as they should be in a collection that this job did not create: whether it
+    /// put them there before it was killed, or somebody else did, nobody can tell.
+    pub present: u64,
     /// Documents that the source deleted between two attempts, deleted on the target too.
     pub deleted: u64,
 }
@@ -44,6 +47,7 @@ impl Add for Counts {
             rejected: self.rejected + other.rejected,
             rejected_bytes: self.rejected_bytes + other.rejected_bytes,
             replayed: self.replayed + other.replayed,
+            present: self.present + other.present,
             deleted: self.deleted + other.deleted,
         }
     }

@@ -14,7 +14,7 @@ use std::fmt;
 /// An `_id` as the bytes it is: the document `{"": <value>}`, any BSON type, NaN payloads and all.
 ///
 /// In state documents it is base64: Extended JSON cannot carry invalid UTF-8 or NaN payloads.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Key(Vec<u8>);
 
 impl Key {

@@ -62,6 +62,15 @@ pub struct Lease {
     /// For how long the document must not change before another worker may take it, in milliseconds. The holder's
     /// word: it renews at least every third of it, and stops sending at half of it.
     pub length_ms: u64,
+    /// For how long, from a claim on, a holder that was overtaken may still send, in milliseconds: the work must not be
+    /// called done before. Part of the document, since whoever took over may die before that time has passed, and the
+    /// next one knows of it only from here.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub outlive_ms: u64,
+}
+
+fn is_zero(value: &u64) -> bool {
+    *value == 0
 }
 
 /// Why a claimant may take a lease.
@@ -81,7 +90,7 @@ pub enum Evidence {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeldByAnother {
     /// The worker that holds it.
-    pub holder: Holder,
+    pub holder: Box<Holder>,
     /// For how much longer the document must stay unchanged.
     pub remaining: Duration,
 }
@@ -99,7 +108,7 @@ pub struct Granted {
 impl Lease {
     /// The lease of work that nobody has claimed yet.
     pub fn free() -> Self {
-        Self { epoch: Epoch(0), holder: None, length_ms: 0 }
+        Self { epoch: Epoch(0), holder: None, length_ms: 0, outlive_ms: 0 }
     }
 
     /// Its length.
@@ -112,19 +121,28 @@ impl Lease {
     /// # Errors
     /// [`HeldByAnother`] when the evidence does not suffice.
     pub fn claim(&self, claimant: Holder, length: Duration, evidence: Evidence) -> Result<Granted, HeldByAnother> {
-        let outlive = match (&self.holder, evidence) {
+        let overtaken = match (&self.holder, evidence) {
             (None, _) | (Some(_), Evidence::DeadProcess) => Duration::ZERO,
             (Some(_), Evidence::Unchanged(time)) if time >= self.length() => Duration::ZERO,
-            (Some(_), Evidence::Takeover) => send_limit(self.length()),
+            // Half of it is when the former holder stops sending; the other half is the margin that a claimant who
+            // waits has as well.
+            (Some(_), Evidence::Takeover) => self.length(),
             (Some(holder), Evidence::Unchanged(time)) => {
-                return Err(HeldByAnother { holder: holder.clone(), remaining: self.length() - time });
+                return Err(HeldByAnother { holder: Box::new(holder.clone()), remaining: self.length() - time });
             }
             (Some(holder), Evidence::Nothing) => {
-                return Err(HeldByAnother { holder: holder.clone(), remaining: self.length() });
+                return Err(HeldByAnother { holder: Box::new(holder.clone()), remaining: self.length() });
             }
         };
-        let lease =
-            Lease { epoch: Epoch(self.epoch.0 + 1), holder: Some(claimant), length_ms: length.as_millis() as u64 };
+        // What the former holder still had to outlive is inherited, but for the time that was seen to pass.
+        let seen = if let Evidence::Unchanged(time) = evidence { time } else { Duration::ZERO };
+        let outlive = overtaken.max(Duration::from_millis(self.outlive_ms).saturating_sub(seen));
+        let lease = Lease {
+            epoch: Epoch(self.epoch.0 + 1),
+            holder: Some(claimant),
+            length_ms: length.as_millis() as u64,
+            outlive_ms: outlive.as_millis() as u64,
+        };
         Ok(Granted { lease, outlive })
     }
 
@@ -132,6 +150,12 @@ impl Lease {
     #[must_use]
     pub fn released(&self) -> Self {
         Self { holder: None, ..self.clone() }
+    }
+
+    /// The lease once every holder that was overtaken has surely stopped sending.
+    #[must_use]
+    pub fn outlived(&self) -> Self {
+        Self { outlive_ms: 0, ..self.clone() }
     }
 }
 
@@ -171,7 +195,18 @@ mod tests {
     fn a_takeover_waits_for_what_the_former_holder_may_still_send() {
         let held = Lease::free().claim(worker("a"), LENGTH, Evidence::Nothing).unwrap().lease;
         let taken = held.claim(worker("b"), LENGTH, Evidence::Takeover).unwrap();
-        assert_eq!(taken.outlive, LENGTH / 2);
+        assert_eq!(taken.outlive, LENGTH);
+        // Whoever takes over from the one that took over inherits it, unless the time was seen to pass.
+        let died = taken.lease.claim(worker("c"), LENGTH, Evidence::DeadProcess).unwrap();
+        assert_eq!(died.outlive, LENGTH);
+        let released = taken.lease.released().claim(worker("c"), LENGTH, Evidence::Nothing).unwrap();
+        assert_eq!(released.outlive, LENGTH);
+        let waited = taken.lease.claim(worker("c"), LENGTH, Evidence::Unchanged(LENGTH)).unwrap();
+        assert_eq!(waited.outlive, Duration::ZERO);
+        assert_eq!(
+            taken.lease.outlived().released().claim(worker("c"), LENGTH, Evidence::Nothing).unwrap().outlive,
+            Duration::ZERO
+        );
     }
 
     #[derive(Debug, Clone)]
@@ -207,7 +242,7 @@ mod tests {
                                 lease = granted.lease;
                             }
                             Err(held) => {
-                                prop_assert_eq!(Some(&held.holder), lease.holder.as_ref());
+                                prop_assert_eq!(Some(&*held.holder), lease.holder.as_ref());
                                 prop_assert!(held.remaining > Duration::ZERO);
                             }
                         }

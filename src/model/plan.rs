@@ -92,3 +92,62 @@ pub fn plan(catalog: &[CatalogEntry], shard: &str, renames: &Renames) -> Plan {
         .collect();
     Plan { lanes: vec![LaneSpec { lane: LaneName { shard: shard.into(), number: 0 }, partitions }] }
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+    use crate::model::catalog::CollectionKind;
+    use proptest::prelude::*;
+
+    fn entry(number: u32, bytes: u64, kind: CollectionKind) -> CatalogEntry {
+        CatalogEntry {
+            ordinal: Ordinal(number),
+            namespace: Namespace::new("db", format!("c{number}")),
+            uuid: Some(format!("{number:032x}")),
+            kind,
+            options: serde_json::json!({}),
+            indexes: Vec::new(),
+            documents: bytes / 10,
+            bytes,
+        }
+    }
+
+    fn catalog() -> impl Strategy<Value = Vec<CatalogEntry>> {
+        let kind =
+            prop_oneof![Just(CollectionKind::Collection), Just(CollectionKind::Capped), Just(CollectionKind::View)];
+        proptest::collection::vec((0..1_000_u64, kind), 0..40)
+            .prop_map(|sizes| (0..).zip(sizes).map(|(number, (bytes, kind))| entry(number, bytes, kind)).collect())
+    }
+
+    proptest! {
+        #[test]
+        fn the_plan_of_a_catalog_is_the_same_in_whatever_order_it_was_listed(
+            (one, other) in catalog().prop_flat_map(|all| (Just(all.clone()), Just(all).prop_shuffle()))
+        ) {
+            let renames = Renames::parse(["db:db2"]).unwrap();
+            let (one, other) = (plan(&one, "rs", &renames), plan(&other, "rs", &renames));
+            prop_assert_eq!(one.hash(), other.hash());
+            prop_assert_eq!(one, other);
+        }
+
+        #[test]
+        fn every_collection_is_planned_once_and_the_largest_first(all in catalog()) {
+            let plan = plan(&all, "rs", &Renames::default());
+            let partitions: Vec<&PartitionSpec> = plan.lanes.iter().flat_map(|lane| &lane.partitions).collect();
+            let mut planned: Vec<Ordinal> = partitions.iter().map(|partition| partition.ordinal).collect();
+            planned.sort();
+            let copied: Vec<Ordinal> = all.iter().filter(|entry| entry.kind.is_copied()).map(|entry| entry.ordinal).collect();
+            prop_assert_eq!(planned, copied);
+            prop_assert!(partitions.windows(2).all(|pair| pair[0].bytes >= pair[1].bytes));
+            prop_assert!((0..).zip(&partitions).all(|(number, partition)| partition.number == PartitionNumber(number)));
+        }
+    }
+
+    #[test]
+    fn another_name_on_the_target_is_another_plan() {
+        let all = [entry(0, 1, CollectionKind::Collection)];
+        let renames = Renames::parse(["db:db2"]).unwrap();
+        assert_ne!(plan(&all, "rs", &renames).hash(), plan(&all, "rs", &Renames::default()).hash());
+    }
+}

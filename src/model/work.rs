@@ -1,6 +1,7 @@
 //! A piece of work as it is stored: its lease, how it stands, and its progress, in one document, so that no save of
 //! progress can succeed after the lease went to another worker.
 
+use super::choice::{CreateIndex, Existing};
 use super::counts::Counts;
 use super::finding::{Finding, Note};
 use super::invariants::{Broken, cursors_never_retreat, epochs_never_retreat};
@@ -8,7 +9,6 @@ use super::lane::LaneProgress;
 use super::lease::Lease;
 use super::namespace::Namespace;
 use super::step::Step;
-use super::choice::{CreateIndex, Existing};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 

@@ -162,7 +162,9 @@ pub fn uuid_binary(uuid: &str) -> Option<Bson> {
 pub fn from_state(value: &Value) -> Result<Document> {
     match Bson::try_from(value.clone()) {
         Ok(Bson::Document(document)) => Ok(document),
-        Ok(other) => Err(crate::error::Error::state(format!("the catalog holds no document where one belongs: {other}"))),
+        Ok(other) => {
+            Err(crate::error::Error::state(format!("the catalog holds no document where one belongs: {other}")))
+        }
         Err(error) => Err(crate::error::Error::state(format!("the catalog holds no Extended JSON: {error}"))),
     }
 }

@@ -27,7 +27,8 @@ pub async fn create(target: &Deployment, namespace: &Namespace, options: &Value)
     command.extend(from_state(options)?);
     command.insert("writeConcern", majority());
     match target.run(namespace.db(), command).await {
-        Ok(reply) => super::checkpoint::acknowledged(target, &reply, &format!("creating {namespace}")).map(|()| Creation::Created),
+        Ok(reply) => super::checkpoint::acknowledged(target, &reply, &format!("creating {namespace}"))
+            .map(|()| Creation::Created),
         Err(error) if code_of(&error) == Some(code::NAMESPACE_EXISTS) => Ok(Creation::Exists),
         Err(error) => Err(target.failed(&error).during(format!("creating {namespace}"))),
     }

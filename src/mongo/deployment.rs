@@ -2,9 +2,9 @@
 
 use super::Comment;
 use super::failure::{Side, code, code_of};
+use crate::connection_string::ConnectionString;
 use crate::error::{Error, Result};
 use crate::model::identity::Identity;
-use crate::connection_string::ConnectionString;
 use bson::{Bson, Document, RawDocumentBuf, doc};
 use mongodb::Client;
 use mongodb::error::Error as DriverError;
@@ -51,7 +51,11 @@ impl Deployment {
         comment: Comment,
     ) -> Result<Self> {
         let failed = |error: &DriverError| side.failed(error);
-        let mut options = ClientOptions::parse(uri.expose()).await.map_err(|error| failed(&error))?;
+        // A connection string of the form mongodb+srv:// is resolved here, and a resolver may never answer.
+        let parsed = tokio::time::timeout(SERVER_SELECTION_TIMEOUT, ClientOptions::parse(uri.expose())).await;
+        let parsed =
+            parsed.map_err(|_| side.error(format!("the {side}'s name was not resolved in time; check DNS")))?;
+        let mut options = parsed.map_err(|error| failed(&error))?;
         options.app_name = Some(truncated(app_name, 128));
         options.server_selection_timeout.get_or_insert(SERVER_SELECTION_TIMEOUT);
         options.connect_timeout.get_or_insert(CONNECT_TIMEOUT);
@@ -75,10 +79,16 @@ impl Deployment {
             .map_err(|error| failed(&error))?;
         let wire_version = hello.get_i32("maxWireVersion").unwrap_or(0);
         if wire_version < OLDEST_WIRE_VERSION {
-            return Err(Error::bad_input(format!("the {side} is older than MongoDB 4.4, the oldest that is supported")));
+            return Err(Error::bad_input(format!(
+                "the {side} is older than MongoDB 4.4, the oldest that is supported"
+            )));
         }
         let Ok(set_name) = hello.get_str("setName") else {
-            let what = if hello.get_str("msg").is_ok_and(|msg| msg == "isdbgrid") { "a mongos" } else { "a standalone server" };
+            let what = if hello.get_str("msg").is_ok_and(|msg| msg == "isdbgrid") {
+                "a mongos"
+            } else {
+                "a standalone server"
+            };
             return Err(Error::bad_input(format!(
                 "the {side} is {what}; only replica sets can be copied: give the connection string of a replica set"
             )));

@@ -66,9 +66,15 @@ impl Side {
     pub fn failed(self, error: &DriverError) -> Error {
         let text = one_line(error);
         match code_of(error) {
+            Some(code::UNAUTHORIZED) if text.contains("requires authentication") => {
+                return Error::bad_input(format!(
+                    "the {self} wants a user name and password: {text}; put them into the connection string"
+                ));
+            }
             Some(code::UNAUTHORIZED) => {
                 return Error::bad_input(format!(
-                    "the user of --{self} lacks a right: {text}; docs/configuration.md lists the roles that are needed"
+                    "the user of the {self} lacks a right: {}; docs/configuration.md lists the roles that are needed",
+                    without_arguments(&text)
                 ));
             }
             Some(code::AUTHENTICATION_FAILED) => return self.refused_login(&text),
@@ -80,9 +86,10 @@ impl Side {
                 Error::bad_input(format!("the {self}'s connection string cannot be used: {text}"))
             }
             ErrorKind::ServerSelection { .. } if text.contains("Authentication failed") => self.refused_login(&text),
-            ErrorKind::ServerSelection { .. } | ErrorKind::DnsResolve { .. } => {
-                self.error(format!("the {self} cannot be reached: {text}"))
-            }
+            ErrorKind::ServerSelection { .. } | ErrorKind::DnsResolve { .. } => self.error(format!(
+                "the {self} cannot be reached: {}; check its connection string and whether it runs",
+                who_and_why(&text)
+            )),
             _ => self.error(format!("the {self} failed: {text}")),
         }
     }
@@ -120,17 +127,33 @@ pub fn is_transient(error: &DriverError) -> bool {
 pub fn is_transient_code(code: i32) -> bool {
     matches!(
         code,
-        6 | 7 | 24 | 50 | 64 | 89 | 91 | 134 | 189 | 262 | 290 | 317 | 358 | 384 | 9001 | 10058 | 10107 | 11600 | 11602 | 13435 | 13436
+        6 | 7
+            | 24
+            | 50
+            | 64
+            | 89
+            | 91
+            | 134
+            | 189
+            | 262
+            | 290
+            | 317
+            | 358
+            | 384
+            | 9001
+            | 10058
+            | 10107
+            | 11600
+            | 11602
+            | 13435
+            | 13436
     )
 }
 
 /// Whether a cursor with this error can be opened again after the last document that it gave.
 pub fn is_lost_cursor(error: &DriverError) -> bool {
     is_transient(error)
-        || matches!(
-            code_of(error),
-            Some(code::CURSOR_NOT_FOUND | 136 | code::QUERY_PLAN_KILLED | code::CURSOR_KILLED)
-        )
+        || matches!(code_of(error), Some(code::CURSOR_NOT_FOUND | 136 | code::QUERY_PLAN_KILLED | code::CURSOR_KILLED))
 }
 
 fn one_line(error: &DriverError) -> String {
@@ -141,4 +164,70 @@ fn one_line(error: &DriverError) -> String {
         kind => kind.to_string(),
     };
     text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// A server's refusal quotes the whole command, which may be long: the command and its collection are enough.
+fn without_arguments(text: &str) -> String {
+    let end = text.find("execute command { ").and_then(|at| text[at..].find(", ").map(|comma| at + comma));
+    match (end, text.rfind(" } (")) {
+        (Some(end), Some(code)) if end < code => format!("{}, …{}", &text[..end], &text[code..]),
+        _ => text.to_owned(),
+    }
+}
+
+/// Who was looked for and why each was not found, out of the driver's account of a failed server selection. What does
+/// not look like one stays as it is.
+fn who_and_why(text: &str) -> String {
+    let Some((topology, servers)) = text.split_once("Servers: [") else {
+        return match text.split_once("Set Name: ") {
+            Some((_, name)) => {
+                let name = name.split([',', ' ']).next().unwrap_or(name);
+                format!("none of its hosts belongs to a replica set `{name}`")
+            }
+            None => text.to_owned(),
+        };
+    };
+    let each = servers.split("Address: ").skip(1).map(|server| {
+        let (address, what) = server.split_once(", Type: ").unwrap_or((server, ""));
+        let what = match what.split_once("Error: Kind: ") {
+            Some((_, error)) => error.split(", labels: ").next().unwrap_or(error),
+            None => what.split([',', ' ']).next().unwrap_or(what),
+        };
+        format!("{address}: {what}")
+    });
+    let each: Vec<String> = each.collect();
+    if each.is_empty() { format!("{topology}no servers") } else { each.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_drivers_account_is_cut_to_who_and_why() {
+        for (text, shown) in [
+            (
+                "Server selection timeout: No available servers. Topology: { Type: Unknown, Servers: [ { Address: a:1, \
+                 Type: Unknown, Error: Kind: I/O error: timed out, labels: {}, source: None, server response: None }, { \
+                 Address: b:2, Type: RsSecondary, Average RTT: 1ms } ] }",
+                "a:1: I/O error: timed out, b:2: RsSecondary",
+            ),
+            (
+                "Server selection timeout: No available servers. Topology: { Type: ReplicaSetNoPrimary, Set Name: rs }",
+                "none of its hosts belongs to a replica set `rs`",
+            ),
+            ("DNS error", "DNS error"),
+        ] {
+            assert_eq!(who_and_why(text), shown);
+        }
+    }
+
+    #[test]
+    fn a_refused_command_is_cut_to_its_name() {
+        let text =
+            "not authorized on a to execute command { find: \"b\", filter: { c: 1 }, x: { } } (Unauthorized, code 13)";
+        let shown = "not authorized on a to execute command { find: \"b\", … } (Unauthorized, code 13)";
+        assert_eq!(without_arguments(text), shown);
+        assert_eq!(without_arguments("not authorized"), "not authorized");
+    }
 }

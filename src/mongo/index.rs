@@ -125,9 +125,7 @@ async fn create(
         command.insert("collectionUUID", uuid_binary(uuid));
     }
     match target.run(namespace.db(), command).await {
-        Ok(reply) => {
-            acknowledged(target, &reply, &format!("indexes of {namespace}")).map_err(Failure::Fault)
-        }
+        Ok(reply) => acknowledged(target, &reply, &format!("indexes of {namespace}")).map_err(Failure::Fault),
         Err(error) if is_refusal(&error) => Err(Failure::Refused(reason(&error))),
         Err(error) => Err(Failure::Fault(target.failed(&error))),
     }

@@ -81,8 +81,11 @@ pub async fn leave(target: &Deployment, id: &str, job: &str, namespaces: &[Names
 /// # Errors
 /// As [`Deployment::failed`].
 pub async fn committed(target: &Deployment, id: &str) -> Result<()> {
-    write(target, doc! { "q": { "_id": id, "committed": { "$exists": false } }, "u": { "$set": { "committed": clock::wall() } } })
-        .await
+    write(
+        target,
+        doc! { "q": { "_id": id, "committed": { "$exists": false } }, "u": { "$set": { "committed": clock::wall() } } },
+    )
+    .await
 }
 
 /// Takes this job's marker away.

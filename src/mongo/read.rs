@@ -12,6 +12,7 @@ use bson::{RawBsonRef, RawDocument, RawDocumentBuf, rawdoc};
 use futures_util::StreamExt;
 use mongodb::error::Error as DriverError;
 use mongodb::raw_batch_cursor::{RawBatch, RawBatchCursor};
+use std::collections::HashMap;
 use std::time::Duration;
 use tokio_retry::strategy::{ExponentialBackoff, jitter};
 
@@ -127,8 +128,11 @@ impl Scan {
     /// # Errors
     /// Unavailable when the cursor cannot be opened again, or the collection was renamed.
     pub async fn next(&mut self) -> Result<Next> {
-        let mut waits =
-            ExponentialBackoff::from_millis(2).factor(25).max_delay(Duration::from_secs(2)).map(jitter).take(REOPENINGS);
+        let mut waits = ExponentialBackoff::from_millis(2)
+            .factor(25)
+            .max_delay(Duration::from_secs(2))
+            .map(jitter)
+            .take(REOPENINGS);
         loop {
             let error = match self.attempt().await {
                 Ok(reply) => {
@@ -149,7 +153,9 @@ impl Scan {
                     tracing::warn!(namespace = %self.wanted.namespace, "the cursor was lost, opening it again after the last document: {error}");
                     tokio::time::sleep(wait).await;
                 }
-                _ => return Err(self.wanted.source.failed(&error).during(format!("reading {}", self.wanted.namespace))),
+                _ => {
+                    return Err(self.wanted.source.failed(&error).during(format!("reading {}", self.wanted.namespace)));
+                }
             }
         }
     }
@@ -223,4 +229,44 @@ pub async fn document(
         }
     }
     Ok(None)
+}
+
+/// At most `most` of the documents whose `_id` is in `[first, last)`, by `_id`.
+///
+/// # Errors
+/// The driver's.
+pub async fn documents_between(
+    deployment: &Deployment,
+    namespace: &Namespace,
+    first: &Key,
+    last: &Key,
+    most: usize,
+) -> std::result::Result<HashMap<Key, RawDocumentBuf>, DriverError> {
+    let bound = |key: &Key| {
+        let mut bound = RawDocumentBuf::new();
+        bound.append(bson::cstr!("_id"), key.value());
+        bound
+    };
+    let command = rawdoc! {
+        "find": namespace.collection(),
+        "filter": {},
+        "hint": { "_id": 1 },
+        "min": bound(first),
+        "max": bound(last),
+        "limit": i64::try_from(most).unwrap_or(i64::MAX),
+        "readConcern": { "level": "majority" },
+        "comment": deployment.comment().0.as_str(),
+    };
+    let mut found = HashMap::new();
+    let mut cursor = deployment.batches(namespace.db(), command).await?;
+    while let Some(batch) = cursor.next().await {
+        for value in batch?.doc_slices()? {
+            if let RawBsonRef::Document(document) = value?
+                && let Some(key) = Key::of(document)
+            {
+                found.insert(key, document.to_owned());
+            }
+        }
+    }
+    Ok(found)
 }

@@ -216,7 +216,8 @@ mod tests {
         documents.push(&second);
         let command = documents.append_to(rawdoc! { "insert": "c" }).unwrap();
         let array = command.get_array("documents").unwrap();
-        let back: Vec<&[u8]> = array.into_iter().map(|value| value.unwrap().as_document().unwrap().as_bytes()).collect();
+        let back: Vec<&[u8]> =
+            array.into_iter().map(|value| value.unwrap().as_document().unwrap().as_bytes()).collect();
         assert_eq!(back, [first.as_bytes(), second.as_bytes()]);
         assert_eq!(documents.iter().map(RawDocument::as_bytes).collect::<Vec<_>>(), back);
     }

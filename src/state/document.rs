@@ -174,9 +174,7 @@ impl Documents {
         let body = self.encode(key, value)?;
         match self.write(key, &body, Some(&read.etag)).await? {
             Written::Mine(etag) => Ok(Replaced::Mine(self.decode(key, &Object { body, etag })?)),
-            Written::Other(object) => {
-                Ok(Replaced::Lost(object.map(|object| self.decode(key, &object)).transpose()?))
-            }
+            Written::Other(object) => Ok(Replaced::Lost(object.map(|object| self.decode(key, &object)).transpose()?)),
         }
     }
 
@@ -282,7 +280,9 @@ impl Documents {
                         let doubt = doubt.as_deref().unwrap_or("it could not be read back");
                         return Err(self.refused(key, &text, Some(doubt)));
                     }
-                    Err(StoreError::Conflict) => return Err(defect(&self.name(key), "a read was answered with a conflict")),
+                    Err(StoreError::Conflict) => {
+                        return Err(defect(&self.name(key), "a read was answered with a conflict"));
+                    }
                     Err(StoreError::Ambiguous(text)) => *doubt = Some(text),
                 }
                 pause(&mut pauses).await;
@@ -507,10 +507,7 @@ mod tests {
     async fn a_real_conflict_is_lost_and_shows_what_is_there() {
         let (store, documents, first) = with_first().await;
         let second = replaced(documents.replace("k", &note("second"), &first).await.unwrap());
-        assert_eq!(
-            documents.replace("k", &note("third"), &first).await.unwrap(),
-            Replaced::Lost(Some(second.clone()))
-        );
+        assert_eq!(documents.replace("k", &note("third"), &first).await.unwrap(), Replaced::Lost(Some(second.clone())));
         // Also when the store does not answer at first.
         store.next_writes([Fault::Fail]);
         assert_eq!(documents.replace("k", &note("third"), &first).await.unwrap(), Replaced::Lost(Some(second)));
@@ -520,7 +517,8 @@ mod tests {
     #[tokio::test]
     async fn own_success_is_recognised_whatever_happens_to_its_answer() {
         let late = (0..6).map(Fault::Late);
-        let faults = [Fault::LoseAnswer, Fault::Duplicate, Fault::Fail, Fault::FalseConflict, Fault::Delay(BRIEF.total / 20)];
+        let faults =
+            [Fault::LoseAnswer, Fault::Duplicate, Fault::Fail, Fault::FalseConflict, Fault::Delay(BRIEF.total / 20)];
         for fault in faults.into_iter().chain(late) {
             let store = MemoryStore::new();
             let documents = documents(&store);
@@ -634,9 +632,18 @@ mod tests {
             (cut, "EOF"),
             (Bytes::from_static(b"\xff\xfe"), "expected value"),
             (Bytes::from_static(b"[]"), "invalid"),
-            (Bytes::from_static(br#"{"kind": "lane", "version": 1, "write_id": "a"}"#), "a `lane` where a `note` belongs"),
-            (Bytes::from_static(br#"{"kind": "note", "version": 1, "text": "", "numbers": {}}"#), "missing field `write_id`"),
-            (Bytes::from_static(br#"{"kind": "note", "version": 1, "write_id": "a", "numbers": {}}"#), "missing field `text`"),
+            (
+                Bytes::from_static(br#"{"kind": "lane", "version": 1, "write_id": "a"}"#),
+                "a `lane` where a `note` belongs",
+            ),
+            (
+                Bytes::from_static(br#"{"kind": "note", "version": 1, "text": "", "numbers": {}}"#),
+                "missing field `write_id`",
+            ),
+            (
+                Bytes::from_static(br#"{"kind": "note", "version": 1, "write_id": "a", "numbers": {}}"#),
+                "missing field `text`",
+            ),
         ] {
             store.put("jobs/shop/k", body.clone());
             for error in [
@@ -691,7 +698,9 @@ mod tests {
     async fn bytes_are_created_once() {
         let store = MemoryStore::new();
         let documents = documents(&store);
-        for (number, fault) in [Fault::Pass, Fault::LoseAnswer, Fault::Duplicate, Fault::Late(0)].into_iter().enumerate() {
+        for (number, fault) in
+            [Fault::Pass, Fault::LoseAnswer, Fault::Duplicate, Fault::Late(0)].into_iter().enumerate()
+        {
             store.next_writes([fault]);
             let key = format!("journal/{number}.jsonl");
             assert!(documents.create_bytes(&key, Bytes::from_static(b"{}\n")).await.unwrap());

@@ -359,9 +359,9 @@ fn parent_of(path: &Path) -> &Path {
 fn failed(doing: &str, path: &Path, error: &io::Error) -> StoreError {
     let text = format!("cannot {doing} `{}`: {error}", path.display());
     match error.kind() {
-        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
-            StoreError::Refused(format!("{text}; allow this user to read and write the state's folder, or use another --state"))
-        }
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => StoreError::Refused(format!(
+            "{text}; allow this user to read and write the state's folder, or use another --state"
+        )),
         ErrorKind::NotADirectory | ErrorKind::IsADirectory | ErrorKind::InvalidFilename => {
             StoreError::Refused(format!("{text}; move what is in the way, or use another --state"))
         }

@@ -5,6 +5,8 @@
 
 pub mod document;
 pub mod folder;
+#[cfg(test)]
+mod golden;
 pub mod keys;
 pub mod memory;
 pub mod open;

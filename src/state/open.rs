@@ -97,7 +97,10 @@ fn parse_endpoint(endpoint: &str) -> Result<String> {
         _ => (rest, None),
     };
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).map_or_else(
-        || !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_')),
+        || {
+            !host.is_empty()
+                && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'))
+        },
         |address| address.parse::<std::net::Ipv6Addr>().is_ok(),
     );
     if !host || port.is_some_and(|port| !port.parse::<u16>().is_ok_and(|port| port > 0)) {
@@ -191,13 +194,27 @@ mod tests {
 
     #[test]
     fn endpoints() {
-        for good in
-            ["http://127.0.0.1:9000", "https://minio.example.com", "http://[::1]:9000", "http://[::1]", "http://minio:9000/"]
-        {
+        for good in [
+            "http://127.0.0.1:9000",
+            "https://minio.example.com",
+            "http://[::1]:9000",
+            "http://[::1]",
+            "http://minio:9000/",
+        ] {
             assert_eq!(parse_endpoint(good).unwrap(), good.trim_end_matches('/'));
         }
-        for bad in ["", "127.0.0.1:9000", "http://", "http://:9000", "http://a:b", "http://a:0", "http://a:70000", "ftp://a", "http://a/b", "http://a b"]
-        {
+        for bad in [
+            "",
+            "127.0.0.1:9000",
+            "http://",
+            "http://:9000",
+            "http://a:b",
+            "http://a:0",
+            "http://a:70000",
+            "ftp://a",
+            "http://a/b",
+            "http://a b",
+        ] {
             let error = parse_endpoint(bad).unwrap_err().to_string();
             assert!(error.contains(&format!("`{bad}`")), "{error}");
         }

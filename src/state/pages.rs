@@ -235,14 +235,20 @@ pub async fn read_proofs(documents: &Documents, lane: &LaneName, segments: u32) 
 ///
 /// # Errors
 /// Internal when another content is there, else those of the state store.
-pub async fn seal_proofs(documents: &Documents, lane: &LaneName, segment: u32, records: &[PartitionRecord]) -> Result<()> {
+pub async fn seal_proofs(
+    documents: &Documents,
+    lane: &LaneName,
+    segment: u32,
+    records: &[PartitionRecord],
+) -> Result<()> {
     let wanted = ProofSegment { partitions: records.to_vec() };
     match documents.create(&keys::proofs(lane, segment), &wanted).await? {
         Created::Mine(_) => Ok(()),
         Created::Existing(found) if found.value == wanted => Ok(()),
-        Created::Existing(_) => {
-            Err(Error::internal(format!("{} holds other proofs than this lane's", documents.name(&keys::proofs(lane, segment)))))
-        }
+        Created::Existing(_) => Err(Error::internal(format!(
+            "{} holds other proofs than this lane's",
+            documents.name(&keys::proofs(lane, segment))
+        ))),
     }
 }
 

@@ -32,7 +32,9 @@ async fn probe_with(store: &dyn StateStore, patience: Patience) -> Result<()> {
                 Ok(()) => return Ok(()),
                 Err(StoreError::Refused(text)) => return Err(Error::bad_input(text)),
                 Err(StoreError::Ambiguous(text)) => last = Some(text),
-                Err(StoreError::Conflict) => return Err(Error::internal("a conflict that the probe expects went through it")),
+                Err(StoreError::Conflict) => {
+                    return Err(Error::internal("a conflict that the probe expects went through it"));
+                }
             }
             pause(&mut pauses).await;
         }
@@ -68,7 +70,8 @@ async fn attempt(store: &dyn StateStore) -> Result<(), StoreError> {
     Ok(())
 }
 
-const WAY_OUT: &str = "two workers could not be kept apart: use AWS S3, MinIO from RELEASE.2025-09-07T16-13-09Z on, or a folder";
+const WAY_OUT: &str =
+    "two workers could not be kept apart: use AWS S3, MinIO from RELEASE.2025-09-07T16-13-09Z on, or a folder";
 
 /// New each time, so that its etag is as well.
 fn content() -> Bytes {
@@ -155,7 +158,14 @@ mod tests {
     #[tokio::test]
     async fn rides_out_lost_answers_and_gives_up_on_silence() {
         let store = MemoryStore::new();
-        store.next_writes([Fault::LoseAnswer, Fault::Fail, Fault::Pass, Fault::LoseAnswer, Fault::Late(1), Fault::Duplicate]);
+        store.next_writes([
+            Fault::LoseAnswer,
+            Fault::Fail,
+            Fault::Pass,
+            Fault::LoseAnswer,
+            Fault::Late(1),
+            Fault::Duplicate,
+        ]);
         probe_with(&store, BRIEF).await.unwrap();
         store.set_down(true);
         assert_eq!(probe_with(&store, BRIEF).await.unwrap_err().kind(), Kind::StateUnavailable);

@@ -56,6 +56,7 @@ pub struct S3Settings {
 pub struct S3Store {
     client: Client,
     settings: S3Settings,
+    write_limit: Duration,
 }
 
 impl fmt::Debug for S3Store {
@@ -75,8 +76,10 @@ impl S3Store {
     pub async fn open_with(settings: S3Settings, loader: ConfigLoader) -> Self {
         let region = match settings.endpoint {
             // No question to the metadata service of a cloud in which this is not: it takes seconds to stay silent.
-            Some(_) => RegionProviderChain::first_try(aws_config::environment::EnvironmentVariableRegionProvider::new())
-                .or_else(aws_config::profile::ProfileFileRegionProvider::new()),
+            Some(_) => {
+                RegionProviderChain::first_try(aws_config::environment::EnvironmentVariableRegionProvider::new())
+                    .or_else(aws_config::profile::ProfileFileRegionProvider::new())
+            }
             None => RegionProviderChain::default_provider(),
         };
         let http = aws_smithy_http_client::Builder::new()
@@ -94,9 +97,9 @@ impl S3Store {
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
             .retry_config(RetryConfig::standard().with_max_attempts(READ_ATTEMPTS))
-            .timeout_config(limits(Duration::ZERO).operation_timeout(READ_LIMIT).build())
+            .timeout_config(limits(ATTEMPT_LIMIT).operation_timeout(READ_LIMIT).build())
             .build();
-        Self { client: Client::from_conf(config), settings }
+        Self { client: Client::from_conf(config), settings, write_limit: ATTEMPT_LIMIT }
     }
 
     fn full(&self, key: &str) -> String {
@@ -114,10 +117,10 @@ impl S3Store {
 
     /// Sends a write, once.
     async fn send(&self, request: Request, put: PutObjectFluentBuilder, size: usize) -> Result<Etag, StoreError> {
-        let limits = limits(allowance(size));
+        let limit = self.write_limit + allowance(size);
         let once = aws_sdk_s3::Config::builder()
             .retry_config(RetryConfig::disabled())
-            .timeout_config(limits.operation_timeout(ATTEMPT_LIMIT + allowance(size)).build());
+            .timeout_config(limits(limit).operation_timeout(limit).build());
         match put.customize().config_override(once).send().await {
             Ok(answer) => answer.e_tag.map(Etag).ok_or_else(|| {
                 StoreError::Ambiguous(format!("{} answered a write without an ETag", self.settings.url))
@@ -135,8 +138,7 @@ impl S3Store {
             Some(endpoint) => format!("{url} at {endpoint}"),
             None => url.clone(),
         };
-        let answer = error.raw_response().map(|response| response.status().as_u16());
-        let Some(status) = answer else {
+        let Some(status) = error.raw_response().map(|response| response.status().as_u16()) else {
             return match credentials_error(error) {
                 Some(problem) => no_credentials(bucket, problem),
                 None if matches!(error, SdkError::ConstructionFailure(_)) => {
@@ -159,10 +161,14 @@ impl S3Store {
             Verdict::Conflict => StoreError::Conflict,
             Verdict::Ambiguous => StoreError::Ambiguous(format!("{place}: {said}")),
             Verdict::Refused(why) => StoreError::Refused(match why {
-                Why::NoBucket => format!("bucket `{bucket}` does not exist ({place}); create it, or use another --state"),
+                Why::NoBucket => {
+                    format!("bucket `{bucket}` does not exist ({place}); create it, or use another --state")
+                }
                 Why::Permission => {
                     let needed = match request {
-                        Request::Get => "s3:GetObject, and s3:ListBucket on the bucket (without it, a missing object is a 403 too)",
+                        Request::Get => {
+                            "s3:GetObject, and s3:ListBucket on the bucket (without it, a missing object is a 403 too)"
+                        }
                         Request::List => "s3:ListBucket on the bucket",
                         Request::Create | Request::Replace => "s3:PutObject and s3:GetObject",
                     };
@@ -174,9 +180,9 @@ impl S3Store {
                      them (environment, profile, role)",
                     code.unwrap_or("no reason given")
                 ),
-                Why::Clock => format!(
-                    "bucket `{bucket}` does not accept the request's time ({place}); set this machine's clock"
-                ),
+                Why::Clock => {
+                    format!("bucket `{bucket}` does not accept the request's time ({place}); set this machine's clock")
+                }
                 Why::Region => {
                     format!("bucket `{bucket}` is in another region ({place}: {said}); set AWS_REGION to the bucket's")
                 }
@@ -202,7 +208,10 @@ impl StateStore for S3Store {
             Err(error) => return Err(self.failed(Request::Get, &error)),
         };
         let Some(etag) = answer.e_tag else {
-            return Err(StoreError::Refused(format!("{} answers without an ETag; check the endpoint", self.settings.url)));
+            return Err(StoreError::Refused(format!(
+                "{} answers without an ETag; check the endpoint",
+                self.settings.url
+            )));
         };
         // The SDK's limits end with the answer's header.
         let size = answer.content_length.and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
@@ -251,11 +260,12 @@ impl StateStore for S3Store {
     }
 }
 
-fn limits(more: Duration) -> aws_sdk_s3::config::timeout::TimeoutConfigBuilder {
+fn limits(attempt: Duration) -> aws_sdk_s3::config::timeout::TimeoutConfigBuilder {
     TimeoutConfig::builder()
         .connect_timeout(CONNECT_LIMIT)
-        .read_timeout(ATTEMPT_LIMIT + more)
-        .operation_attempt_timeout(ATTEMPT_LIMIT + more)
+        // More than an attempt may take, so that it never decides.
+        .read_timeout(attempt * 2)
+        .operation_attempt_timeout(attempt)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -294,13 +304,13 @@ fn classify(request: Request, status: u16, code: Option<&str>) -> Verdict {
         // The object that was to be replaced is not there.
         (404, "NoSuchKey") if request == Request::Replace => Verdict::Conflict,
         (404 | 405, _) => Verdict::Refused(Why::NotS3),
-        (_, "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired") => {
-            Verdict::Refused(Why::Credentials)
-        }
+        (
+            _,
+            "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired",
+        ) => Verdict::Refused(Why::Credentials),
         (_, "RequestTimeTooSkewed") => Verdict::Refused(Why::Clock),
-        (_, "AuthorizationHeaderMalformed" | "PermanentRedirect" | "IllegalLocationConstraintException") | (301 | 307, _) => {
-            Verdict::Refused(Why::Region)
-        }
+        (_, "AuthorizationHeaderMalformed" | "PermanentRedirect" | "IllegalLocationConstraintException")
+        | (301 | 307, _) => Verdict::Refused(Why::Region),
         (501, _) | (_, "NotImplemented") => Verdict::Refused(Why::NotImplemented),
         // Others write the same key just now (409), it is too much (429, SlowDown), or it was cut off on the way (400).
         (408 | 409 | 425 | 429 | 500.., _) => Verdict::Ambiguous,
@@ -308,13 +318,20 @@ fn classify(request: Request, status: u16, code: Option<&str>) -> Verdict {
             Verdict::Ambiguous
         }
         (401 | 403, _) => Verdict::Refused(Why::Permission),
-        (200..300, _) => Verdict::Ambiguous,
+        (..=299, _) => Verdict::Ambiguous,
         _ => Verdict::Refused(Why::Other),
     }
 }
 
 fn credentials_error<'error>(error: &'error (dyn StdError + 'static)) -> Option<&'error CredentialsError> {
-    std::iter::successors(Some(error), |error: &&(dyn StdError + 'static)| (*error).source()).find_map(|error| error.downcast_ref())
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
 }
 
 /// The reason is not repeated: a provider's text may hold what it was given.
@@ -334,15 +351,235 @@ fn no_credentials(bucket: &str, problem: &CredentialsError) -> StoreError {
 /// An error with its causes, as one line.
 fn chain(error: &(dyn StdError + 'static)) -> String {
     let mut texts: Vec<String> = Vec::new();
-    for error in std::iter::successors(Some(error), |error: &&(dyn StdError + 'static)| (*error).source()) {
+    let mut next = Some(error);
+    while let Some(error) = next {
         let text = one_line(&error.to_string());
         if !texts.iter().any(|earlier| earlier.contains(&text)) {
             texts.push(text);
         }
+        next = error.source();
     }
     texts.join(": ")
 }
 
 fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may fail")]
+    use super::*;
+    use aws_credential_types::Credentials;
+    use aws_credential_types::provider::{ProvideCredentials, future};
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::net::TcpListener;
+    use std::sync::{Arc, Mutex};
+
+    const SECRET: &str = "hunter2hunter2";
+
+    /// A server that gives every request the same answer, and the requests that it saw.
+    struct Server {
+        endpoint: String,
+        seen: Arc<Mutex<Vec<String>>>,
+    }
+
+    impl Server {
+        /// `None`: takes the request and never answers.
+        fn answering(answer: Option<String>) -> Self {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let endpoint = format!("http://{}", listener.local_addr().unwrap());
+            let seen: Arc<Mutex<Vec<String>>> = Arc::default();
+            let requests = Arc::clone(&seen);
+            std::thread::spawn(move || {
+                let mut silent = Vec::new();
+                for stream in listener.incoming() {
+                    let mut stream = stream.unwrap();
+                    let mut reader = BufReader::new(stream.try_clone().unwrap());
+                    let mut head = String::new();
+                    while reader.read_line(&mut head).unwrap() > 2 {}
+                    let length = head
+                        .to_lowercase()
+                        .split("content-length: ")
+                        .nth(1)
+                        .map_or(0, |rest| rest.lines().next().unwrap().trim().parse::<usize>().unwrap());
+                    reader.read_exact(&mut vec![0; length]).unwrap();
+                    requests.lock().unwrap().push(head);
+                    match &answer {
+                        Some(answer) => stream.write_all(answer.as_bytes()).unwrap(),
+                        None => silent.push(stream),
+                    }
+                }
+            });
+            Self { endpoint, seen }
+        }
+
+        fn error(status: u16, code: &str) -> Self {
+            let body = format!(
+                "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>{code}</Code><Message>said so</Message></Error>"
+            );
+            Self::answering(Some(format!(
+                "HTTP/1.1 {status} X\r\nContent-Type: application/xml\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                body.len()
+            )))
+        }
+
+        fn seen(&self) -> Vec<String> {
+            self.seen.lock().unwrap().clone()
+        }
+    }
+
+    async fn store(endpoint: &str, credentials: impl ProvideCredentials + 'static) -> S3Store {
+        let settings = S3Settings {
+            bucket: "bucket".to_owned(),
+            prefix: "pre/fix".to_owned(),
+            endpoint: Some(endpoint.to_owned()),
+            url: "s3://bucket/pre/fix".to_owned(),
+        };
+        S3Store::open_with(settings, aws_config::defaults(BehaviorVersion::latest()).credentials_provider(credentials))
+            .await
+    }
+
+    async fn with_credentials(endpoint: &str) -> S3Store {
+        store(endpoint, Credentials::new(format!("{SECRET}id"), SECRET, None, None, "test")).await
+    }
+
+    /// As on a machine where nothing is configured.
+    #[derive(Debug)]
+    struct Nobody;
+
+    impl ProvideCredentials for Nobody {
+        fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+        where
+            Self: 'a,
+        {
+            future::ProvideCredentials::ready(Err(CredentialsError::not_loaded("nobody")))
+        }
+    }
+
+    fn etag() -> Etag {
+        Etag("\"0123\"".to_owned())
+    }
+
+    /// The errors of a get, a list, a create and a replace.
+    async fn errors(store: &S3Store) -> [StoreError; 4] {
+        [
+            store.get("k").await.unwrap_err(),
+            store.list("").await.unwrap_err(),
+            store.create("k", "1".into()).await.unwrap_err(),
+            store.replace("k", "1".into(), &etag()).await.unwrap_err(),
+        ]
+    }
+
+    #[tokio::test]
+    async fn writes_are_conditional_and_sent_once_and_reads_are_tried_again() {
+        let server = Server::error(503, "SlowDown");
+        let store = with_credentials(&server.endpoint).await;
+        let Err(StoreError::Ambiguous(text)) = store.create("k.json", "1".into()).await else { panic!() };
+        assert!(text.contains("503 SlowDown") && text.contains(&server.endpoint), "{text}");
+        let Err(StoreError::Ambiguous(_)) = store.replace("k", "1".into(), &etag()).await else { panic!() };
+        let seen = server.seen();
+        assert_eq!(seen.len(), 2, "a write was sent again: {seen:#?}");
+        assert!(
+            seen[0].starts_with("PUT /bucket/pre/fix/k.json?") || seen[0].starts_with("PUT /bucket/pre/fix/k.json ")
+        );
+        assert!(seen[0].contains("if-none-match: *"), "{}", seen[0]);
+        assert!(seen[1].contains("if-match: \"0123\""), "{}", seen[1]);
+        assert!(!seen.concat().contains("x-amz-checksum") && !seen.concat().contains("x-amz-trailer"), "{seen:#?}");
+        let Err(StoreError::Ambiguous(_)) = store.get("k").await else { panic!() };
+        assert_eq!(server.seen().len(), 2 + READ_ATTEMPTS as usize);
+    }
+
+    #[tokio::test]
+    async fn what_is_refused_names_the_bucket_and_no_secret() {
+        for (status, code, says) in [
+            (404, "NoSuchBucket", "does not exist"),
+            (403, "AccessDenied", "allow these credentials"),
+            (403, "InvalidAccessKeyId", "give valid ones"),
+            (403, "SignatureDoesNotMatch", "give valid ones"),
+            (400, "ExpiredToken", "give valid ones"),
+            (403, "RequestTimeTooSkewed", "clock"),
+            (301, "PermanentRedirect", "AWS_REGION"),
+            (501, "NotImplemented", "does not know conditional writes"),
+            (404, "NotFound", "check the endpoint"),
+            (405, "MethodNotAllowed", "check the endpoint"),
+            (400, "InvalidRequest", "refuses"),
+        ] {
+            let server = Server::error(status, code);
+            for error in errors(&with_credentials(&server.endpoint).await).await {
+                let StoreError::Refused(text) = &error else { panic!("{code}: {error:?}") };
+                assert!(text.contains(says) && text.contains("bucket"), "{code}: {text}");
+                assert!(!text.contains(SECRET) && !text.contains('\n'), "{text}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_403_says_which_right_is_missing() {
+        let server = Server::error(403, "AccessDenied");
+        let [get, list, create, replace] = errors(&with_credentials(&server.endpoint).await).await;
+        assert!(get.to_string().contains("s3:ListBucket") && list.to_string().contains("s3:ListBucket"));
+        assert!(create.to_string().contains("s3:PutObject") && replace.to_string().contains("s3:PutObject"));
+    }
+
+    #[tokio::test]
+    async fn lost_races_and_missing_objects() {
+        let store = with_credentials(&Server::error(412, "PreconditionFailed").endpoint).await;
+        assert_eq!(store.create("k", "1".into()).await, Err(StoreError::Conflict));
+        assert_eq!(store.replace("k", "1".into(), &etag()).await, Err(StoreError::Conflict));
+        let store = with_credentials(&Server::error(404, "NoSuchKey").endpoint).await;
+        assert_eq!(store.get("k").await, Ok(None));
+        assert_eq!(store.replace("k", "1".into(), &etag()).await, Err(StoreError::Conflict));
+        let store = with_credentials(&Server::error(409, "ConditionalRequestConflict").endpoint).await;
+        assert!(matches!(store.create("k", "1".into()).await, Err(StoreError::Ambiguous(_))));
+    }
+
+    #[test]
+    fn every_answer_to_a_write_is_sorted() {
+        use Verdict::{Ambiguous, Conflict, Refused};
+        for (status, code, verdict) in [
+            (412, None, Conflict),
+            (409, Some("OperationAborted"), Ambiguous),
+            (429, None, Ambiguous),
+            (500, Some("InternalError"), Ambiguous),
+            (503, None, Ambiguous),
+            (400, Some("RequestTimeout"), Ambiguous),
+            (200, None, Ambiguous),
+            (403, None, Refused(Why::Permission)),
+            (404, None, Refused(Why::NotS3)),
+            (400, None, Refused(Why::Other)),
+        ] {
+            assert_eq!(classify(Request::Replace, status, code), verdict, "{status} {code:?}");
+        }
+        assert_eq!(classify(Request::Create, 404, Some("NoSuchKey")), Refused(Why::NotS3));
+    }
+
+    #[tokio::test]
+    async fn nobody_there_is_ambiguous_and_soon_known() {
+        let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let store = with_credentials(&format!("http://{gone}")).await;
+        let Err(StoreError::Ambiguous(text)) = store.create("k", "1".into()).await else { panic!() };
+        assert!(text.contains("refused"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_silent_server_does_not_hold_a_write_up() {
+        let server = Server::answering(None);
+        let mut store = with_credentials(&server.endpoint).await;
+        store.write_limit = Duration::from_millis(300);
+        let waited = tokio::time::timeout(CONNECT_LIMIT, store.create("k", "1".into())).await;
+        let Ok(Err(StoreError::Ambiguous(text))) = waited else { panic!("{waited:?}") };
+        assert!(text.contains("no answer in time"), "{text}");
+        assert_eq!(server.seen().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn missing_credentials_are_refused_with_a_way_out() {
+        let server = Server::error(500, "InternalError");
+        for error in errors(&store(&server.endpoint, Nobody).await).await {
+            let StoreError::Refused(text) = &error else { panic!("{error:?}") };
+            assert!(text.contains("`bucket`") && text.contains("AWS_PROFILE"), "{text}");
+        }
+        assert_eq!(server.seen(), Vec::<String>::new());
+    }
 }

@@ -99,7 +99,11 @@ fn valid_segment(segment: &str) -> bool {
 
 /// Refuses a key that is not valid. Only a defect makes one: names that users choose are checked before.
 pub(super) fn check_key(key: &str) -> Result<(), StoreError> {
-    if valid_key(key) { Ok(()) } else { Err(StoreError::Refused(format!("`{key}` is not a valid key of a state store"))) }
+    if valid_key(key) {
+        Ok(())
+    } else {
+        Err(StoreError::Refused(format!("`{key}` is not a valid key of a state store")))
+    }
 }
 
 /// The same for a prefix to list.
@@ -137,8 +141,10 @@ mod tests {
             assert!(valid_key(good), "{good}");
         }
         let (segment, key) = ("s".repeat(201), "a/".repeat(400) + "a");
-        for bad in ["", "/", "/a", "a/", "a//b", "..", "a/../b", ".", ".hidden", "a/.b", "a b", "ä", "a\\b", "a\0", &segment, &key]
-        {
+        for bad in [
+            "", "/", "/a", "a/", "a//b", "..", "a/../b", ".", ".hidden", "a/.b", "a b", "ä", "a\\b", "a\0", &segment,
+            &key,
+        ] {
             assert!(!valid_key(bad), "{bad}");
         }
         assert!(valid_prefix("") && valid_prefix("a/") && valid_prefix("a/b/"));

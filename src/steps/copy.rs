@@ -33,11 +33,11 @@ const WAIT_FOR_OTHERS: Duration = Duration::from_millis(500);
 /// Bad input for a shard or lane that is not planned, busy for a named lane that another worker holds, else those of
 /// copying.
 pub async fn run(context: &Context, servers: &Servers) -> Result<Outcome> {
+    let plan = pages::read_plan(&context.documents).await?;
+    let mut waiting = wanted(context, &plan)?;
     if let Some(done) = driver::step_work(context, Step::Copy).await? {
         return Ok(Outcome::Done { step: Step::Copy, summary: done.progress.summary });
     }
-    let plan = pages::read_plan(&context.documents).await?;
-    let mut waiting = wanted(context, &plan)?;
     let is_named = context.settings.lane.is_some();
     while !waiting.is_empty() {
         let mut held = Vec::new();
@@ -98,7 +98,8 @@ async fn copy_lane(context: &Context, servers: &Servers, plan: &PlanHead, planne
     };
     driver::claimed(context, &key, &claim).await;
     context.journal.flush().await;
-    let comment = context.comment(Step::Copy, &format!("lane={} epoch={}", planned.lane, claim.work().await.lease.epoch));
+    let comment =
+        context.comment(Step::Copy, &format!("lane={} epoch={}", planned.lane, claim.work().await.lease.epoch));
     let servers = Servers {
         source: servers.source.commented(comment.clone()),
         target: servers.target.commented(comment),

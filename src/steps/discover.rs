@@ -6,6 +6,7 @@
 //! - Resumes by: the documents that are there. A crash after the checkpoint keeps that checkpoint and lists again; pages
 //!   without a head count for nothing.
 
+use crate::config::CheckpointUri;
 use crate::context::{Context, Servers};
 use crate::driver::{self, Finished, Outcome};
 use crate::error::{Error, Result};
@@ -17,6 +18,7 @@ use crate::model::step::Step;
 use crate::mongo::catalog::{self, Listed};
 use crate::mongo::checkpoint;
 use crate::mongo::deployment::Deployment;
+use crate::mongo::failure::Side;
 use crate::state::document::Created;
 use crate::state::{keys, pages, probe};
 use crate::{clock, random};
@@ -36,16 +38,29 @@ const NAMED: usize = 5;
 /// Bad input for what cannot work, unavailable for what does not answer.
 pub async fn run(context: &Context, servers: &Servers) -> Result<Outcome> {
     if !driver::is_done(context, Step::Discover).await? {
+        let Some(reached) = context.stop.unless(reach_checkpoint(context)).await else {
+            return Ok(driver::yielded(context, Step::Discover));
+        };
+        reached?;
         probe::probe(context.documents.store().as_ref()).await?;
     }
     driver::run_whole(context, Step::Discover, async |_claim| discover(context, servers).await).await
+}
+
+/// A place for the checkpoint that cannot be used is told now, and not after the copy.
+async fn reach_checkpoint(context: &Context) -> Result<()> {
+    if let CheckpointUri::Uri(uri) = &context.settings.checkpoint_uri {
+        let app_name = format!("mongoferry {} discover", context.settings.job);
+        Deployment::connect(Side::Checkpoint, uri, None, &app_name, context.comment(Step::Discover, "")).await?;
+    }
+    Ok(())
 }
 
 async fn discover(context: &Context, servers: &Servers) -> Result<Finished> {
     let checkpoint = capture(context, &servers.source).await?;
     if context.documents.read::<pages::CatalogHead>(keys::CATALOG).await?.is_none() {
         let entries = list(context, &servers.source).await?;
-        check(context, &entries)?;
+        check(context, &entries, &catalog::databases(&servers.target).await?)?;
         pages::write_catalog(&context.documents, &random::random_id(), &entries).await?;
     }
     bind(context, servers).await?;
@@ -114,7 +129,7 @@ async fn entry(source: &Deployment, listed: Listed, ordinal: Ordinal) -> Result<
 }
 
 /// Refuses what cannot work, before anything is changed.
-fn check(context: &Context, entries: &[CatalogEntry]) -> Result<()> {
+fn check(context: &Context, entries: &[CatalogEntry], on_target: &[String]) -> Result<()> {
     let namespaces: Vec<Namespace> = entries.iter().map(|entry| entry.namespace.clone()).collect();
     let (filter, renames) = (&context.settings.filter, &context.settings.renames);
     if let Some(pattern) = filter.unmatched_includes(&namespaces).first() {
@@ -135,14 +150,17 @@ fn check(context: &Context, entries: &[CatalogEntry]) -> Result<()> {
         return Err(Error::bad_input(format!("{namespace} cannot be copied under its new name: {why}")));
     }
     let targets: Vec<Namespace> = namespaces.iter().map(|namespace| renames.apply(namespace)).collect();
-    if let Some(clash) = case_clashes(targets.iter().map(Namespace::db)).first() {
+    let there = on_target.iter().map(String::as_str).chain(SPECIAL_DATABASES);
+    if let Some(clash) = case_clashes(targets.iter().map(Namespace::db).chain(there)).first() {
         return Err(Error::bad_input(format!(
-            "the databases {} differ only in case, which a server refuses; rename all but one",
+            "the target's databases {} would differ only in case, which a server refuses; rename all but one",
             clash.join(", ")
         )));
     }
     if entries.is_empty() {
-        return Err(Error::bad_input("there is nothing to copy: the source has no collection that the filters let through"));
+        return Err(Error::bad_input(format!(
+            "there is nothing to copy: no collection of the source is let through by the filter `{filter}`; correct --source, --include or --exclude"
+        )));
     }
     Ok(())
 }
@@ -177,7 +195,10 @@ fn finished(entries: &[CatalogEntry], checkpoint: Checkpoint) -> Finished {
         .filter(|entry| !entry.kind.is_copied())
         .map(|entry| Finding {
             namespace: entry.namespace.clone(),
-            text: format!("is a {}, which this version does not copy; exclude it, or accept it and make it by hand", entry.kind.text()),
+            text: format!(
+                "is a {}, which this version does not copy; exclude it, or accept it and make it by hand",
+                entry.kind.text()
+            ),
         })
         .collect();
     let notes = match checkpoint.oldest_transaction {
@@ -186,13 +207,14 @@ fn finished(entries: &[CatalogEntry], checkpoint: Checkpoint) -> Finished {
             .first()
             .map(|entry| Note {
                 namespace: entry.namespace.clone(),
-                text: format!("a transaction was open since {first} when the job began; the checkpoint is the moment before"),
+                text: format!(
+                    "a transaction was open since {first} when the job began; the checkpoint is the moment before"
+                ),
             })
             .into_iter()
             .collect(),
     };
-    let summary =
-        format!("{} collections, about {documents} documents, checkpoint {}", copied.len(), checkpoint.after);
+    let summary = format!("{} collections, about {documents} documents, checkpoint {}", copied.len(), checkpoint.after);
     Finished { summary, findings, notes }
 }
 

@@ -29,25 +29,27 @@ const PARALLEL: usize = 3;
 /// Findings for indexes that the target refuses, unless they are accepted.
 pub async fn run(context: &Context, servers: &Servers) -> Result<Outcome> {
     let step = Step::Index;
+    let named = units::wanted(context, pages::read_catalog(&context.documents).await?)?;
     if let Some(done) = driver::step_work(context, step).await? {
         return Ok(Outcome::Done { step, summary: done.progress.summary });
     }
     let prepare = driver::step_work(context, Step::Prepare).await?;
     let create_index = prepare.and_then(|work| work.progress.create_index).unwrap_or_default();
     if create_index == CreateIndex::None {
-        let progress = StepProgress { summary: "no indexes, as --create-index none says".into(), ..StepProgress::new(step) };
+        let progress =
+            StepProgress { summary: "no indexes, as --create-index none says".into(), ..StepProgress::new(step) };
         return driver::finish_parts(context, progress).await;
     }
     let prepared: HashMap<_, _> =
         pages::read_prepared(&context.documents).await?.into_iter().map(|entry| (entry.ordinal, entry)).collect();
-    let entries: Vec<CatalogEntry> = units::wanted(context, pages::read_catalog(&context.documents).await?)?
+    let entries: Vec<CatalogEntry> = named
         .into_iter()
         .filter(|entry| entry.kind.is_copied() && entry.secondary_indexes().next().is_some())
         .collect();
     let worked = units::work(context, step, &entries, DoneIs::Final, PARALLEL, async |entry, claim| {
-        let ready = prepared.get(&entry.ordinal).ok_or_else(|| {
-            Error::state(format!("prepare has no entry for {}; use another --job", entry.namespace))
-        })?;
+        let ready = prepared
+            .get(&entry.ordinal)
+            .ok_or_else(|| Error::state(format!("prepare has no entry for {}; use another --job", entry.namespace)))?;
         let wanted: Vec<Value> =
             entry.secondary_indexes().map(|index| index_to_create(index, &entry.options)).collect();
         claim.ensure_may_send().await?;

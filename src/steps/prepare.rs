@@ -11,11 +11,11 @@ use crate::claim::Claim;
 use crate::context::{Context, Servers};
 use crate::crash;
 use crate::driver::{self, Finished, Outcome};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::model::catalog::{CatalogEntry, index_to_create, must_wait_for_data};
 use crate::model::choice::{CreateIndex, Existing};
 use crate::model::finding::Note;
-use crate::model::namespace::Namespace;
+use crate::model::namespace::{Namespace, case_clashes};
 use crate::model::step::Step;
 use crate::model::work::StepProgress;
 use crate::mongo::collection::{self, Creation};
@@ -49,8 +49,10 @@ async fn prepare(context: &Context, servers: &Servers, claim: &Arc<Claim<StepPro
     let (existing, create_index) = choices(context, claim, begun).await?;
     if !begun {
         let present = collections_by_name(&servers.target, &targets).await?;
-        refuse_what_is_in_the_way(&present, existing)?;
+        refuse_other_cases(&catalog::databases(&servers.target).await?, &targets)?;
+        // Before what is in the way: what another job has made there is not to be dropped or kept, but its.
         refuse_other_jobs(context, servers, &job.id, &targets, existing).await?;
+        refuse_what_is_in_the_way(&present, existing)?;
         claim.ensure_may_send().await?;
         let was_there = marker::is_there(&servers.target, &job.id).await?;
         crash::around("marker", marker::leave(&servers.target, &job.id, &job.name, &targets)).await?;
@@ -77,16 +79,22 @@ async fn prepare(context: &Context, servers: &Servers, claim: &Arc<Claim<StepPro
             let entry = entries.iter().find(|entry| entry.ordinal == before.ordinal)?;
             Some(make_ready(&servers.target, claim, entry, before, existing, create_index))
         });
-        let collections = stream::iter(make.collect::<Vec<_>>()).buffered(PARALLEL).try_collect().await?;
+        let made_ready = stream::iter(make.collect::<Vec<_>>()).buffered(PARALLEL).try_collect().await;
+        let collections = made_ready.map_err(changed_something)?;
         let prepared = PreparedPage { collections };
         made.extend(context.documents.create(&key, &prepared).await?.into_stored().value.collections);
     }
     let created = made.iter().filter(|entry| entry.created).count();
     result.summary = format!("{created} collections created, {} kept", made.len() - created);
     if create_index == CreateIndex::None {
-        result.notes.extend(entries.iter().filter(|entry| entry.secondary_indexes().next().is_some()).map(|entry| Note {
-            namespace: entry.namespace.clone(),
-            text: format!("{} indexes are left out, as --create-index none says", entry.secondary_indexes().count()),
+        result.notes.extend(entries.iter().filter(|entry| entry.secondary_indexes().next().is_some()).map(|entry| {
+            Note {
+                namespace: entry.namespace.clone(),
+                text: format!(
+                    "{} indexes are left out, as --create-index none says",
+                    entry.secondary_indexes().count()
+                ),
+            }
         }));
     }
     Ok(result)
@@ -123,7 +131,10 @@ fn changed(context: &Context, flag: &str, recorded: impl std::fmt::Display, now:
 }
 
 /// UUIDs of what has the targets' names now.
-async fn collections_by_name(target: &Deployment, targets: &[Namespace]) -> Result<BTreeMap<Namespace, Option<String>>> {
+async fn collections_by_name(
+    target: &Deployment,
+    targets: &[Namespace],
+) -> Result<BTreeMap<Namespace, Option<String>>> {
     let databases: BTreeSet<&str> = targets.iter().map(Namespace::db).collect();
     let wanted: BTreeSet<&Namespace> = targets.iter().collect();
     let mut present = BTreeMap::new();
@@ -137,6 +148,17 @@ async fn collections_by_name(target: &Deployment, targets: &[Namespace]) -> Resu
     Ok(present)
 }
 
+/// A server that has a database refuses one whose name differs in case alone.
+fn refuse_other_cases(databases: &[String], targets: &[Namespace]) -> Result<()> {
+    match case_clashes(databases.iter().map(String::as_str).chain(targets.iter().map(Namespace::db))).first() {
+        None => Ok(()),
+        Some(clash) => Err(Error::bad_input(format!(
+            "the databases {} differ only in case, and the target, which has one of them, refuses the other; rename or exclude it",
+            clash.join(", ")
+        ))),
+    }
+}
+
 fn refuse_what_is_in_the_way(present: &BTreeMap<Namespace, Option<String>>, existing: Existing) -> Result<()> {
     if existing == Existing::Refuse && !present.is_empty() {
         let in_the_way: Vec<Namespace> = present.keys().cloned().collect();
@@ -146,7 +168,9 @@ fn refuse_what_is_in_the_way(present: &BTreeMap<Namespace, Option<String>>, exis
         )));
     }
     if let Some((view, _)) = present.iter().find(|(_, uuid)| uuid.is_none()) {
-        return Err(Error::bad_input(format!("{view} is a view on the target; rename or exclude it, or drop it by hand")));
+        return Err(Error::bad_input(format!(
+            "{view} is a view on the target; rename or exclude it, or drop it by hand"
+        )));
     }
     Ok(())
 }
@@ -214,6 +238,15 @@ async fn take_inventory(
     Ok(())
 }
 
+/// Bad input means that nothing was changed. From the marker on something was, so what the server refuses then is the
+/// target's failure; once it is mended, the same command goes on.
+fn changed_something(error: Error) -> Error {
+    match error.kind() {
+        Kind::BadInput => Error::target(error.to_string()),
+        _ => error,
+    }
+}
+
 /// Brings one collection of the target to where documents may come.
 async fn make_ready(
     target: &Deployment,
@@ -243,7 +276,8 @@ async fn make_ready(
     claim.ensure_may_send().await?;
     let creation = crash::around("create", collection::create(target, name, &entry.options)).await?;
     let uuid = catalog::collection(target, name).await?.and_then(|listed| listed.uuid);
-    let uuid = uuid.ok_or_else(|| target.side.error(format!("{name} was created on the target and is not there; try again")))?;
+    let uuid =
+        uuid.ok_or_else(|| target.side.error(format!("{name} was created on the target and is not there; try again")))?;
     // What a killed run of this job created is empty: documents come only after this step.
     if creation == Creation::Exists && !collection::is_empty(target, name).await? {
         return Err(Error::bad_input(format!(

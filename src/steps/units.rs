@@ -59,8 +59,8 @@ pub async fn work(
     let mut waiting: Vec<&CatalogEntry> = entries.iter().collect();
     loop {
         let mut held = Vec::new();
-        let mut shares =
-            stream::iter(waiting.into_iter().map(|entry| work_one(context, step, entry, done, &body))).buffer_unordered(parallel);
+        let mut shares = stream::iter(waiting.into_iter().map(|entry| work_one(context, step, entry, done, &body)))
+            .buffer_unordered(parallel);
         while let Some(share) = shares.next().await {
             match share? {
                 Share::Done(found) => findings.extend(found),
@@ -95,8 +95,7 @@ async fn work_one<'a>(
     if context.stop.is_requested() {
         return Ok(Share::Stopped);
     }
-    let initial =
-        UnitProgress { step, namespace: entry.namespace.clone(), findings: Vec::new(), notes: Vec::new() };
+    let initial = UnitProgress { step, namespace: entry.namespace.clone(), findings: Vec::new(), notes: Vec::new() };
     let key = keys::unit(step, entry.ordinal);
     let claim = match claim::claim(&context.documents, &key, initial, &context.claimant(), done, &context.stop).await? {
         Claiming::Mine(claim) => claim,
@@ -112,7 +111,11 @@ async fn work_one<'a>(
         progress.notes = result.notes;
     };
     // With findings it is not done: the next run does it again, and may find them mended.
-    if findings.is_empty() { claim.done(save).await? } else { claim.let_go(WorkStatus::Findings, save).await? }
+    if findings.is_empty() {
+        claim.done(save).await?
+    } else {
+        claim.let_go(WorkStatus::Findings, save).await?
+    }
     Ok(Share::Done(findings))
 }
 

@@ -1,11 +1,19 @@
 //! All tests that need real servers, in one binary: they share their servers, and link once.
 
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    reason = "tests have a clock, an environment and an output of their own"
+)]
+
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bad_input;
 mod copying;
 mod crashes;
 mod elections;
+mod order;
 mod stores;
 mod streams;
 mod workers;

@@ -66,7 +66,9 @@ impl Ferry {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mongoferry"));
         command.args(arguments).current_dir(&self.directory).stdin(Stdio::null());
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("MONGOFERRY_") || name.starts_with("AWS_")) {
+        for (name, _) in
+            std::env::vars().filter(|(name, _)| name.starts_with("MONGOFERRY_") || name.starts_with("AWS_"))
+        {
             command.env_remove(name);
         }
         command.envs(&self.environment);

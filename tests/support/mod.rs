@@ -1,6 +1,9 @@
 //! What tests on real servers share: the servers, and the comparison of what is on them.
 
+pub mod bson_order_oracle;
+pub mod bson_values;
 pub mod compare;
+pub mod conformance;
 pub mod data;
 pub mod ferry;
 pub mod replica_set;

@@ -52,6 +52,8 @@ pub struct StartOptions {
     pub members: usize,
     /// Name of the set.
     pub name: String,
+    /// Whether it is no replica set at all, but one server that stands alone.
+    pub standalone: bool,
     /// Whether clients must log in, as [`ROOT_USER`] with [`ROOT_PASSWORD`].
     pub auth: bool,
     /// Whether the servers take commands that exist for tests, such as `configureFailPoint`.
@@ -67,6 +69,7 @@ impl Default for StartOptions {
         StartOptions {
             members: 1,
             name: "rs".to_owned(),
+            standalone: false,
             auth: false,
             test_commands: false,
             extra_args: Vec::new(),
@@ -98,6 +101,9 @@ impl ReplicaSet {
     pub async fn start(options: StartOptions) -> Result<Self, Failure> {
         let started = options.clone();
         let set = tokio::task::spawn_blocking(move || ReplicaSet::start_servers(&started)).await??;
+        if options.standalone {
+            return Ok(set);
+        }
         let ports: Vec<u16> = set.members.iter().map(|member| member.port).collect();
         let primary = replica_set::initiate(&options.name, &ports).await?;
         if options.auth {
@@ -114,8 +120,12 @@ impl ReplicaSet {
     fn start_servers(options: &StartOptions) -> Result<Self, Failure> {
         let program = mongod(options.version.as_deref())?;
         let directory = temporary_directory("mongod")?;
-        let mut set =
-            ReplicaSet { name: options.name.clone(), auth: options.auth, directory: directory.clone(), members: vec![] };
+        let mut set = ReplicaSet {
+            name: options.name.clone(),
+            auth: options.auth,
+            directory: directory.clone(),
+            members: vec![],
+        };
         // Threads, so that three members start in the time of one.
         let starting: Vec<_> = (0..options.members)
             .map(|index| {
@@ -244,7 +254,6 @@ fn mongod_arguments(options: &StartOptions, port: u16, folder: &Path) -> Result<
         ["--dbpath", &database_path],
         ["--port", &port],
         ["--bind_ip", "127.0.0.1"],
-        ["--replSet", &options.name],
         ["--wiredTigerCacheSizeGB", "0.5"],
         ["--oplogSize", "512"],
         // No socket file that a SIGKILL would leave in /tmp.
@@ -257,6 +266,9 @@ fn mongod_arguments(options: &StartOptions, port: u16, folder: &Path) -> Result<
     .flatten()
     .map(ToString::to_string)
     .collect();
+    if !options.standalone {
+        arguments.extend(["--replSet".to_owned(), options.name.clone()]);
+    }
     if options.test_commands {
         arguments.extend(["--setParameter".to_owned(), "enableTestCommands=1".to_owned()]);
     }

@@ -1,0 +1,37 @@
+//! Every state document as version 1 wrote it, kept for good: what is stored somewhere must be readable by every later
+//! program, and written the same until the version changes.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use super::document::{Document, encode, parse};
+use super::pages::{CatalogHead, CatalogPage, InventoryPage, PlanHead, PlanPage, PreparedPage, ProofSegment};
+use crate::model::job::{CheckpointMap, JobRecord};
+use crate::model::lane::LaneProgress;
+use crate::model::work::{StepProgress, UnitProgress, Work};
+use serde_json::Value;
+
+fn check<T: Document>(name: &str) {
+    let path = format!("{}/tests/golden/state/v1/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    let body = std::fs::read(path).unwrap();
+    let stored: Value = serde_json::from_slice(&body).unwrap();
+    let Ok((document, write_id)) = parse::<T>(&body) else { panic!("{name} of version 1 cannot be read") };
+    let written: Value = serde_json::from_slice(&encode(&document, &write_id).unwrap()).unwrap();
+    assert_eq!(written, stored, "{name}");
+}
+
+#[test]
+fn documents_of_version_1_are_read_and_written_as_they_are() {
+    check::<JobRecord>("job");
+    check::<CheckpointMap>("checkpoint");
+    check::<CatalogHead>("catalog");
+    check::<CatalogPage>("catalog-page");
+    check::<PlanHead>("plan");
+    check::<PlanPage>("plan-page");
+    check::<InventoryPage>("inventory-page");
+    check::<PreparedPage>("prepared-page");
+    check::<Work<LaneProgress>>("lane");
+    check::<Work<LaneProgress>>("lane-open");
+    check::<ProofSegment>("proofs");
+    check::<Work<StepProgress>>("step");
+    check::<Work<UnitProgress>>("unit");
+}
