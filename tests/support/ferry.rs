@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 /// A command line of the binary, and the environment that it runs in.
 #[derive(Debug, Clone)]
@@ -85,13 +85,6 @@ impl Ferry {
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
-    }
-
-    /// Starts it and leaves it running; what it prints goes nowhere.
-    pub fn start(&self, arguments: &[&str]) -> Child {
-        let mut command = self.command(arguments);
-        command.stdout(Stdio::null()).stderr(Stdio::null());
-        command.spawn().expect("the binary was built with this test")
     }
 
     /// `status --json`, none while there is no job.
