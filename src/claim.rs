@@ -21,7 +21,10 @@ impl<P: Progress> Document for Work<P> {
     const VERSION: u32 = crate::state::VERSION;
 }
 
-/// How often a claimant that waits looks at the document, as a part of its lease.
+/// How often a claimant that waits looks at the document at most: soon enough to see a living worker save.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How often it looks at least, as a part of the document's lease.
 const LOOKS_PER_LEASE: u32 = 10;
 
 /// How often a claim is tried again when another worker was faster. Each time somebody has claimed, so more than a few
@@ -122,7 +125,8 @@ pub async fn claim<P: Progress>(
                 if seen.is_none() {
                     seen = Some((found.write_id, began));
                 }
-                let pause = remaining.min(lease.length() / LOOKS_PER_LEASE).max(Duration::from_millis(5));
+                let pause =
+                    remaining.min(lease.length() / LOOKS_PER_LEASE).min(LOOK_INTERVAL).max(Duration::from_millis(5));
                 if stop.unless(tokio::time::sleep(pause)).await.is_none() {
                     return Ok(Claiming::Stopped);
                 }

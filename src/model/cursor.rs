@@ -79,6 +79,12 @@ pub enum Position {
 }
 
 impl Position {
+    /// Whether nothing can follow: it is after MaxKey, the last value of all. The server refuses such a bound ("min()
+    /// does not come before max()").
+    pub fn is_end(&self) -> bool {
+        matches!(self.key().map(Key::value), Some(RawBsonRef::MaxKey))
+    }
+
     /// The key that it is after, none at the start.
     pub fn key(&self) -> Option<&Key> {
         match self {

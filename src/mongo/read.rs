@@ -169,6 +169,7 @@ impl Scan {
     async fn attempt(&mut self) -> std::result::Result<Option<RawBatch>, DriverError> {
         let cursor = match &mut self.cursor {
             Some(cursor) => cursor,
+            None if self.last.is_end() => return Ok(None),
             None => {
                 let cursor = self.wanted.open(&self.last).await?;
                 self.is_new = true;
@@ -243,6 +244,12 @@ pub async fn documents_between(
     last: Option<&Key>,
     most: usize,
 ) -> std::result::Result<HashMap<Key, RawDocumentBuf>, DriverError> {
+    // Bounds between which nothing can be are an error to the server.
+    let is_empty = first.is_some_and(|first| matches!(first.value(), RawBsonRef::MaxKey))
+        || last.is_some_and(|last| matches!(last.value(), RawBsonRef::MinKey));
+    if is_empty {
+        return Ok(HashMap::new());
+    }
     let mut command = rawdoc! {
         "find": namespace.collection(),
         "filter": {},

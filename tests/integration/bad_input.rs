@@ -558,10 +558,10 @@ fn planned_jobs() -> Vec<Row> {
     let discovered = || [Given::Source("{db}.a"), Given::Source("{db}.b"), Given::Ran("step discover")];
     vec![
         row("plan before discover", "step plan", 2, &["step plan", "`mongoferry step discover --job {job}`"]),
-        row("copy before plan", "step copy", 2, &["step copy", "`mongoferry step prepare --job {job}`"])
+        row("copy before plan", "step copy", 2, &["step copy", "`mongoferry step plan --job {job}`"])
             .given(discovered())
             .way_out("step plan"),
-        row("commit before verify", "step commit", 2, &["`mongoferry step verify --job {job}`"]).given(prepared()),
+        row("commit before verify", "step commit", 2, &["`mongoferry step copy --job {job}`"]).given(prepared()),
         row("an unknown shard", "step copy --shard nosuch", 2, &["--shard nosuch", "source/0"]).given(prepared()),
         row("an unknown lane", "step copy --lane 7", 2, &["--lane 7", "source/0"])
             .given(prepared())

@@ -104,15 +104,18 @@ async fn hold_writes(target: &Client) -> Result<(), Failure> {
     let admin = target.database("admin");
     admin.run_command(doc! {"fsync": 1, "lock": true}).await?;
     let since = clock::monotonic();
+    let mut before = 0;
     loop {
         let operations = admin.run_command(doc! {"currentOp": 1, "op": "insert", "waitingForLock": true}).await?;
-        if operations.get_array("inprog")?.len() >= 3 {
+        let waiting = operations.get_array("inprog")?.len();
+        if waiting >= 3 || (waiting > 0 && waiting == before) {
             break;
         }
+        before = waiting;
         if since.elapsed() > Duration::from_secs(20) {
             return Err(format!("no batches in flight: {operations}").into());
         }
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
     tokio::time::sleep(Duration::from_millis(100)).await;
     Ok(())
