@@ -6,41 +6,51 @@
 //! write that was acknowledged is on the disk. A replace costs two flushes: the file's and its folder's.
 //!
 //! # Compare-and-swap between processes
-//! - create: `renameat2(RENAME_NOREPLACE)`, atomic by itself; where a file system lacks it, `link`, as atomic.
-//! - replace: comparing and renaming happen under an exclusive `flock` on the object's folder. The kernel drops it with
-//!   its process, however that ends.
+//! A writer, of a new object as of the next content of one:
 //!
-//! A *stopped* process (SIGSTOP, a debugger) keeps its lock. So that it does not stop the others for long, nothing slow
-//! happens under the lock (reading a small file and renaming one; both flushes are outside), and waiting for it is
-//! bounded.
+//! 1. writes its content to a draft beside the object, and flushes it;
+//! 2. renames the draft to a candidate, and removes every other candidate for that object;
+//! 3. reads the object, and gives up when it is not what it is to be (absent, or the content it replaces);
+//! 4. renames its candidate to the object, which fails when somebody removed it.
+//!
+//! Two writers cannot both replace the same content. Say Y renames after X. Y saw the old content, so it read before X
+//! renamed, and had removed the others' candidates before that; X's was still there when X renamed it, so X made it after
+//! Y's removal, and did its own removal later still. By then Y's candidate was there, and X removed it: Y cannot have
+//! renamed it. (A test goes through every order of steps of three writers.)
+//!
+//! Around 2 to 4 is an exclusive `flock` on the object's folder, but only out of politeness: it keeps writers from
+//! removing each other's candidates again and again. It is not waited for long and not relied on, since a process that is
+//! *stopped* (SIGSTOP, a debugger, a suspended container) keeps its locks. When such a process wakes up after others
+//! have written, its rename fails, or its content is not what it was.
 //!
 //! The etag is the SHA-256 of the content. That is no ABA problem although equal contents have equal etags: every
 //! document carries a random write id (see [`super::document`]), so no content ever comes back.
 //!
-//! `flock` and rename mean a local file system: over NFS, use an object store.
+//! All this means a file system of this machine: over a network, use an object store.
 
 use super::store::{Etag, Object, StateStore, StoreError, check_key, check_prefix, content_etag, valid_key};
 use crate::random::random_id;
 use async_trait::async_trait;
 use bytes::Bytes;
-use rustix::fs::{CWD, RenameFlags, renameat_with};
-use rustix::io::Errno;
 use std::collections::HashSet;
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// How long to wait for a folder's lock. It is held for well under a millisecond, so whoever holds it for this long is
-/// stopped.
-const LOCK_WAIT: Duration = Duration::from_secs(5);
+/// How long to wait for a folder's lock before going on without it. It is held for a fraction of a millisecond.
+const LOCK_WAIT: Duration = Duration::from_millis(100);
 
 /// How often to ask for it.
-const LOCK_PAUSE: Duration = Duration::from_millis(2);
+const LOCK_PAUSE: Duration = Duration::from_millis(1);
 
-/// The end of a temporary file's name; its beginning is a dot. Keys have no part that begins with one.
-const TEMPORARY: &str = ".tmp";
+/// How often to begin again after others removed the draft or the candidate.
+const ATTEMPTS: usize = 20;
+
+/// The ends of the names of temporary files, `.<object's name>.<random id>.draft`. No part of a key begins with a dot.
+const DRAFT: &str = ".draft";
+const CANDIDATE: &str = ".candidate";
 
 /// The state in a local folder.
 #[derive(Debug, Clone)]
@@ -52,8 +62,8 @@ pub struct FolderStore {
 struct Folder {
     root: PathBuf,
     url: String,
-    /// The folders that this process has made sure of: they exist, also after a power failure, and the temporary files
-    /// of killed processes are gone from them.
+    /// The folders that this process has made sure of: they exist, also after a power failure, and what killed processes
+    /// left in them is gone.
     prepared: Mutex<HashSet<PathBuf>>,
 }
 
@@ -92,13 +102,13 @@ impl StateStore for FolderStore {
     async fn create(&self, key: &str, body: Bytes) -> Result<Etag, StoreError> {
         check_key(key)?;
         let key = key.to_owned();
-        self.blocking(move |folder| folder.create(&folder.root.join(key), &body)).await
+        self.blocking(move |folder| folder.write(&folder.root.join(key), &body, None)).await
     }
 
     async fn replace(&self, key: &str, body: Bytes, etag: &Etag) -> Result<Etag, StoreError> {
         check_key(key)?;
         let (key, etag) = (key.to_owned(), etag.clone());
-        self.blocking(move |folder| folder.replace(&folder.root.join(key), &body, &etag)).await
+        self.blocking(move |folder| folder.write(&folder.root.join(key), &body, Some(&etag))).await
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
@@ -130,41 +140,44 @@ impl Folder {
         }
     }
 
-    fn create(&self, path: &Path, body: &[u8]) -> Result<Etag, StoreError> {
-        let parent = self.prepare_parent(path)?;
-        match fs::symlink_metadata(path) {
-            Ok(metadata) if metadata.is_dir() => return Err(failed("write", path, &ErrorKind::IsADirectory.into())),
-            Ok(_) => return Err(conflict(parent)),
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(failed("write", path, &error)),
+    /// Writes an object that is now at `expected`, or absent.
+    fn write(&self, path: &Path, body: &[u8], expected: Option<&Etag>) -> Result<Etag, StoreError> {
+        let parent = parent_of(path);
+        if path.is_dir() {
+            return Err(failed("write", path, &ErrorKind::IsADirectory.into()));
         }
-        let temporary = Temporary::write(path, body).map_err(|error| failed("write", path, &error))?;
-        match temporary.become_new(path) {
-            Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => return Err(conflict(parent)),
-            Err(error) => return Err(failed("write", path, &error)),
-        }
-        flush(parent).map_err(|error| failed("flush the folder of", path, &error))?;
-        Ok(content_etag(body))
-    }
-
-    fn replace(&self, path: &Path, body: &[u8], etag: &Etag) -> Result<Etag, StoreError> {
-        // A first look without the lock: who has lost already need not write anything.
-        let Some(current) = self.read(path)?.filter(|current| content_etag(current) == *etag) else {
-            return Err(path.parent().map_or(StoreError::Conflict, conflict));
-        };
-        let parent = self.prepare_parent(path)?;
-        let temporary = Temporary::write(path, body).map_err(|error| failed("write", path, &error))?;
-        {
-            let _lock = lock(parent)?;
-            if self.read(path)?.is_none_or(|now| now != current) {
+        for _ in 0..ATTEMPTS {
+            // A first look, so that who has lost already writes nothing and removes nobody's file.
+            let before = self.read(path)?;
+            if before.as_deref().map(content_etag).as_ref() != expected {
                 return Err(conflict(parent));
             }
-            temporary.replace(path).map_err(|error| failed("write", path, &error))?;
+            self.prepare(parent)?;
+            let failed = |error: io::Error| failed("write", path, &error);
+            let draft = Temporary::draft(path, body).map_err(failed)?;
+            let lock = lock_politely(parent);
+            let candidate = match draft.become_candidate() {
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                result => result.map_err(failed)?,
+            };
+            remove(parent, |name| is_candidate_for(path, name) && !candidate.is(name)).map_err(failed)?;
+            if self.read(path)? != before {
+                drop(lock);
+                return Err(conflict(parent));
+            }
+            match candidate.become_object(path) {
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                result => result.map_err(failed)?,
+            }
+            drop(lock);
+            // After the lock: whoever builds on this write flushes the same folder later, and so this as well.
+            flush(parent).map_err(failed)?;
+            return Ok(content_etag(body));
         }
-        // Outside the lock: whoever builds on this write meanwhile flushes the same folder after us, and so this as well.
-        flush(parent).map_err(|error| failed("flush the folder of", path, &error))?;
-        Ok(content_etag(body))
+        Err(StoreError::Ambiguous(format!(
+            "cannot write `{}`: other writers were faster {ATTEMPTS} times",
+            path.display()
+        )))
     }
 
     fn list(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
@@ -197,70 +210,96 @@ impl Folder {
         Ok(keys)
     }
 
-    /// Makes sure of the folder that an object is to be written in.
-    fn prepare_parent<'path>(&self, path: &'path Path) -> Result<&'path Path, StoreError> {
-        let parent = parent_of(path);
-        // Held over the sweep: another thread must not write into a folder that is being swept.
+    /// Makes sure of a folder in which something is to be written.
+    fn prepare(&self, folder: &Path) -> Result<(), StoreError> {
+        // Held all the time, so that no thread writes into a folder that another one still sweeps.
         let mut prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
-        let above = parent.ancestors().take_while(|folder| folder.starts_with(&self.root));
-        let missing: Vec<&Path> = above.take_while(|folder| !prepared.contains(*folder)).collect();
-        for folder in missing.into_iter().rev() {
-            make(folder).and_then(|()| sweep(folder)).map_err(|error| failed("prepare folder", folder, &error))?;
+        let new: Vec<&Path> = folder
+            .ancestors()
+            .take_while(|folder| folder.starts_with(&self.root) && !prepared.contains(*folder))
+            .collect();
+        for folder in new.into_iter().rev() {
+            // A living process finds its file removed, as by any other writer, and begins again.
+            make(folder)
+                .and_then(|()| remove(folder, is_temporary))
+                .map_err(|error| failed("prepare folder", folder, &error))?;
             prepared.insert(folder.to_owned());
         }
-        Ok(parent)
+        Ok(())
     }
 }
 
-/// A file beside the one that it is to become, flushed. Removed again unless it did.
+/// A file beside the object that it is to become. Removed again unless it did.
 struct Temporary {
     path: PathBuf,
-    /// Its lock shows that its writer is alive. Released when this is dropped.
-    _locked: File,
-    moved: bool,
+    renamed: bool,
 }
 
 impl Temporary {
-    fn write(target: &Path, body: &[u8]) -> io::Result<Self> {
+    /// Content that is on the disk.
+    fn draft(target: &Path, body: &[u8]) -> io::Result<Self> {
         let name = target.file_name().and_then(|name| name.to_str()).ok_or(ErrorKind::InvalidFilename)?;
-        let path = parent_of(target).join(format!(".{name}.{}{TEMPORARY}", random_id()));
+        let path = parent_of(target).join(format!(".{name}.{}{DRAFT}", random_id()));
         let mut file = File::create_new(&path)?;
-        // When another process sweeps the folder just now, it may take this file for a dead one's. Then the rename
-        // finds nothing, which is no answer, and the write is tried again.
-        let locked = file.lock();
-        let temporary = Self { path, _locked: file.try_clone()?, moved: false };
-        locked?;
+        let draft = Self { path, renamed: false };
         file.write_all(body)?;
         file.sync_all()?;
-        Ok(temporary)
+        Ok(draft)
     }
 
-    fn replace(mut self, target: &Path) -> io::Result<()> {
+    fn become_candidate(mut self) -> io::Result<Self> {
+        let path = self.path.with_extension(&CANDIDATE[1..]);
+        fs::rename(&self.path, &path)?;
+        self.renamed = true;
+        Ok(Self { path, renamed: false })
+    }
+
+    fn become_object(mut self, target: &Path) -> io::Result<()> {
         fs::rename(&self.path, target)?;
-        self.moved = true;
+        self.renamed = true;
         Ok(())
     }
 
-    fn become_new(mut self, target: &Path) -> io::Result<()> {
-        match renameat_with(CWD, &self.path, CWD, target, RenameFlags::NOREPLACE) {
-            Ok(()) => {
-                self.moved = true;
-                Ok(())
-            }
-            // The file system does not know the flag.
-            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => fs::hard_link(&self.path, target),
-            Err(error) => Err(error.into()),
-        }
+    fn is(&self, name: &str) -> bool {
+        self.path.file_name().is_some_and(|own| own == name)
     }
 }
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        if !self.moved {
-            // What cannot be removed now is swept by the next process.
+        if !self.renamed {
+            // What cannot be removed now is removed by the next process that writes here.
             let _ = fs::remove_file(&self.path);
         }
     }
+}
+
+fn is_temporary(name: &str) -> bool {
+    name.starts_with('.') && (name.ends_with(DRAFT) || name.ends_with(CANDIDATE))
+}
+
+fn is_candidate_for(target: &Path, name: &str) -> bool {
+    let id = || {
+        let target = target.file_name()?.to_str()?;
+        name.strip_prefix('.')?.strip_prefix(target)?.strip_prefix('.')?.strip_suffix(CANDIDATE)
+    };
+    // The candidates for object `a.b` would look like those for `a`, but for this.
+    id().is_some_and(|id| !id.contains('.'))
+}
+
+/// Removes temporary files: whoever wrote them cannot rename them any more.
+fn remove(folder: &Path, which: impl Fn(&str) -> bool) -> io::Result<()> {
+    // Listed to the end first: what a listing shows of a folder that changes under it is no reason to miss one.
+    let entries: Vec<fs::DirEntry> = fs::read_dir(folder)?.collect::<io::Result<_>>()?;
+    for entry in entries {
+        if entry.file_name().to_str().is_some_and(&which) {
+            match fs::remove_file(entry.path()) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A lost race. The winner's write becomes durable first: whoever is told of it goes on from it.
@@ -272,28 +311,18 @@ fn conflict(parent: &Path) -> StoreError {
     }
 }
 
-fn lock(folder: &Path) -> Result<File, StoreError> {
-    let file = File::open(folder).map_err(|error| failed("lock folder", folder, &error))?;
-    // Asked again and again, since a thread that waits in the kernel could not be told to stop.
-    let attempts = LOCK_WAIT.as_millis() / LOCK_PAUSE.as_millis();
-    for _ in 0..attempts {
+/// The folder's lock, unless somebody keeps it for long or the file system has none: nothing depends on it.
+fn lock_politely(folder: &Path) -> Option<File> {
+    let file = File::open(folder).ok()?;
+    // Asked again and again, since a wait in the kernel has no end.
+    for _ in 0..LOCK_WAIT.as_millis() / LOCK_PAUSE.as_millis() {
         match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
-            Err(TryLockError::Error(error)) => {
-                return Err(StoreError::Refused(format!(
-                    "cannot lock folder `{}`: {error}; the state needs a local file system, or an object store \
-                     (s3://bucket/prefix)",
-                    folder.display()
-                )));
-            }
+            Ok(()) => return Some(file),
+            Err(fs::TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            Err(fs::TryLockError::Error(_)) => break,
         }
     }
-    Err(StoreError::Ambiguous(format!(
-        "folder `{}` has been locked by another process for {} s; is one stopped in the middle of a write?",
-        folder.display(),
-        LOCK_WAIT.as_secs()
-    )))
+    None
 }
 
 /// Makes a folder, and those above it, that are there after a power failure as well. Also when it exists: another
@@ -315,25 +344,6 @@ fn make(folder: &Path) -> io::Result<()> {
         Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(()),
         result => result,
     }
-}
-
-/// Removes the temporary files of processes that are gone.
-fn sweep(folder: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let temporary = name.to_str().is_some_and(|name| name.starts_with('.') && name.ends_with(TEMPORARY));
-        if !temporary || !entry.file_type()?.is_file() {
-            continue;
-        }
-        // What cannot be opened, locked or removed stays: it harms nobody.
-        if let Ok(file) = File::open(entry.path())
-            && file.try_lock().is_ok()
-        {
-            let _ = fs::remove_file(entry.path());
-        }
-    }
-    Ok(())
 }
 
 fn flush(folder: &Path) -> io::Result<()> {
@@ -367,29 +377,33 @@ fn failed(doing: &str, path: &Path, error: &io::Error) -> StoreError {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test may fail")]
     use super::*;
+    use rustix::io::Errno;
 
     fn hidden(folder: &Path) -> Vec<String> {
         let mut names: Vec<String> =
             fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         names.retain(|name| name.starts_with('.'));
+        names.sort();
         names
     }
 
     #[tokio::test]
-    async fn leftovers_of_the_dead_are_swept_and_the_living_are_not() {
+    async fn what_the_dead_left_is_removed_and_never_listed() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path();
-        fs::write(root.join(".k.dead.tmp"), "x").unwrap();
-        let living = File::create(root.join(".k.living.tmp")).unwrap();
-        living.lock().unwrap();
-        fs::write(root.join(".note"), "somebody's own").unwrap();
         let store = FolderStore::open(root);
-        assert_eq!(store.list("").await.unwrap(), Vec::<String>::new());
+        store.create("before", "1".into()).await.unwrap();
+        for left in [".k.dead.candidate", ".k.dead.draft", ".k.x.dead.candidate", ".note"] {
+            fs::write(root.join(left), "x").unwrap();
+        }
+        assert_eq!(store.list("").await.unwrap(), ["before"]);
+        // A writer removes its object's candidates, and no other's.
         store.create("k", "1".into()).await.unwrap();
-        let mut left = hidden(root);
-        left.sort();
-        assert_eq!(left, [".k.living.tmp", ".note"]);
-        assert_eq!(store.list("").await.unwrap(), ["k"]);
+        assert_eq!(hidden(root), [".k.dead.draft", ".k.x.dead.candidate", ".note"]);
+        // A new process removes them all.
+        FolderStore::open(root).create("new", "1".into()).await.unwrap();
+        assert_eq!(hidden(root), [".note"]);
+        assert_eq!(store.list("").await.unwrap(), ["before", "k", "new"]);
     }
 
     #[tokio::test]
@@ -403,32 +417,111 @@ mod tests {
         assert_eq!(hidden(folder.path()), Vec::<String>::new());
     }
 
+    /// One writer of the model below: what it does next, and which candidates it means to remove.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+    enum Step {
+        Offer,
+        Look,
+        Remove(u8),
+        Compare,
+        Rename,
+        Won,
+        Lost,
+    }
+
+    /// The steps of the module's doc without the lock, in every order that three writers of the same content can take.
     #[test]
-    fn creating_is_exclusive_also_without_the_renames_flag() {
-        let folder = tempfile::tempdir().unwrap();
-        let target = folder.path().join("k");
-        let first = Temporary::write(&target, b"1").unwrap();
-        let second = Temporary::write(&target, b"2").unwrap();
-        fs::hard_link(&first.path, &target).unwrap();
-        drop(first);
-        assert_eq!(second.become_new(&target).unwrap_err().kind(), ErrorKind::AlreadyExists);
-        assert_eq!(fs::read(&target).unwrap(), b"1");
-        assert_eq!(hidden(folder.path()), Vec::<String>::new());
+    fn two_writers_never_both_win_in_any_order() {
+        type State = ([Step; 3], u8, bool);
+        let mut seen: HashSet<State> = HashSet::new();
+        // Every writer's step, a bit for each candidate, whether the old content is still there.
+        let mut open: Vec<State> = vec![([Step::Offer; 3], 0, true)];
+        let mut ends = HashSet::new();
+        while let Some(state) = open.pop() {
+            if !seen.insert(state) {
+                continue;
+            }
+            let (steps, ..) = state;
+            assert!(steps.iter().filter(|step| **step == Step::Won).count() <= 1, "{steps:?}");
+            if steps.iter().all(|step| matches!(step, Step::Won | Step::Lost)) {
+                ends.insert(steps.contains(&Step::Won));
+            }
+            for writer in 0..3 {
+                let (mut steps, mut files, mut old) = state;
+                let own = 1 << writer;
+                steps[writer] = match steps[writer] {
+                    Step::Offer => {
+                        files |= own;
+                        Step::Look
+                    }
+                    Step::Look => Step::Remove(files & !own),
+                    Step::Remove(0) => Step::Compare,
+                    Step::Remove(others) => {
+                        let one = others & others.wrapping_neg();
+                        files &= !one;
+                        Step::Remove(others & !one)
+                    }
+                    Step::Compare if old => Step::Rename,
+                    Step::Rename if files & own != 0 => {
+                        old = false;
+                        files &= !own;
+                        Step::Won
+                    }
+                    // The object changed, or its candidate is gone. It removes the candidate if there is one.
+                    Step::Compare | Step::Rename => {
+                        files &= !own;
+                        Step::Lost
+                    }
+                    end @ (Step::Won | Step::Lost) => end,
+                };
+                open.push((steps, files, old));
+            }
+        }
+        // They can also all lose, and then begin again.
+        assert_eq!(ends, HashSet::from([true, false]));
+        assert!(seen.len() > 500, "{} states", seen.len());
     }
 
     #[tokio::test]
-    async fn a_stopped_process_that_holds_the_lock_does_not_stop_others_for_ever() {
+    async fn a_stopped_process_that_holds_the_lock_stops_nobody() {
         let folder = tempfile::tempdir().unwrap();
         let store = FolderStore::open(folder.path());
         let etag = store.create("k", "1".into()).await.unwrap();
+        // Stopped just before its rename.
         let stopped = File::open(folder.path()).unwrap();
         stopped.lock().unwrap();
-        // Creating needs no lock at all.
-        store.create("other", "1".into()).await.unwrap();
-        let Err(StoreError::Ambiguous(text)) = store.replace("k", "2".into(), &etag).await else { panic!() };
-        assert!(text.contains("locked by another process"), "{text}");
-        drop(stopped);
+        let draft = Temporary::draft(&folder.path().join("k"), b"stale").unwrap();
+        let pending = draft.become_candidate().unwrap();
         store.replace("k", "2".into(), &etag).await.unwrap();
+        let woken = pending.become_object(&folder.path().join("k"));
+        assert_eq!(woken.unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(store.get("k").await.unwrap().unwrap().body, "2");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn increments_are_not_lost_while_the_lock_is_out_of_order() {
+        let folder = tempfile::tempdir().unwrap();
+        FolderStore::open(folder.path()).create("k", "0".into()).await.unwrap();
+        let stopped = File::open(folder.path()).unwrap();
+        stopped.lock().unwrap();
+        let mut writers = tokio::task::JoinSet::new();
+        for writer in 0..8 {
+            let store = FolderStore::open(folder.path());
+            writers.spawn(async move {
+                let mut done = 0;
+                while done < 5 {
+                    let read = store.get("k").await.unwrap().unwrap();
+                    let number: u32 = std::str::from_utf8(&read.body).unwrap().trim().parse().unwrap();
+                    // Another content for each writer.
+                    let body = format!("{}{}", number + 1, " ".repeat(writer));
+                    done += u32::from(store.replace("k", body.into(), &read.etag).await.is_ok());
+                }
+            });
+        }
+        writers.join_all().await;
+        let read = FolderStore::open(folder.path()).get("k").await.unwrap().unwrap();
+        assert_eq!(std::str::from_utf8(&read.body).unwrap().trim(), "40");
+        assert_eq!(hidden(folder.path()), Vec::<String>::new());
     }
 
     #[tokio::test]
