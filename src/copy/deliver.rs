@@ -33,7 +33,7 @@ use tokio_retry::strategy::{ExponentialBackoff, jitter};
 const ATTEMPTS: usize = 60;
 
 /// How many documents whose `_id` is taken are looked at side by side.
-const LOOKUPS: usize = 16;
+const LOOKUPS: usize = 32;
 
 /// Where a partition's batches go.
 pub struct Delivery {
@@ -152,8 +152,11 @@ impl Delivery {
             return Ok(());
         }
         let read: HashSet<Key> = read.iter().filter_map(Key::of).collect();
-        for key in there.keys().filter(|key| !read.contains(key)) {
-            match self.bring_to_now(key).await? {
+        let unread: Vec<_> =
+            there.keys().filter(|key| !read.contains(*key)).map(|key| self.bring_to_now(key)).collect();
+        let settled: Vec<Settled> = stream::iter(unread).buffer_unordered(LOOKUPS).try_collect().await?;
+        for settled in settled {
+            match settled {
                 Settled::Replaced { bytes } => {
                     counts.read += 1;
                     counts.read_bytes += bytes;

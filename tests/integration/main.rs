@@ -14,6 +14,7 @@ mod copying;
 mod crashes;
 mod elections;
 mod order;
+mod scans;
 mod store;
 mod streams;
 mod workers;
