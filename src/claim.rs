@@ -96,7 +96,8 @@ pub async fn claim<P: Progress>(
             }
             _ => None,
         };
-        match lease.claim(claimant.holder.clone(), claimant.lease, evidence(&lease, unchanged, claimant)) {
+        let evidence = evidence(&lease, unchanged, claimant);
+        match lease.claim(claimant.holder.clone(), claimant.lease, evidence) {
             Ok(granted) => {
                 attempts += 1;
                 let Granted { lease, outlive } = granted;
@@ -113,7 +114,8 @@ pub async fn claim<P: Progress>(
                 };
                 if let Some(stored) = written {
                     tracing::debug!(key, epoch = %stored.value.lease.epoch, "claimed");
-                    return Ok(Claiming::Mine(Claim::keep(documents.clone(), key, stored, began, outlive)));
+                    let from = overtaken(found.as_ref().and_then(|found| found.value.lease.holder.as_ref()), evidence);
+                    return Ok(Claiming::Mine(Claim::keep(documents.clone(), key, stored, began, outlive, from)));
                 }
                 if attempts >= CLAIM_ATTEMPTS {
                     return Err(Error::busy(format!("{} changes hands all the time; try again", documents.name(key))));
@@ -146,6 +148,26 @@ fn evidence(lease: &Lease, unchanged: Option<Duration>, claimant: &Claimant) -> 
         Some(time) => Evidence::Unchanged(time),
         None => Evidence::Nothing,
     }
+}
+
+/// From whom work was taken over, and why that was right; `None` when it was free.
+fn overtaken(former: Option<&Holder>, evidence: Evidence) -> Option<Overtaken> {
+    let why = match evidence {
+        Evidence::Nothing => return None,
+        Evidence::DeadProcess => "its process has ended",
+        Evidence::Unchanged(_) => "it did not save for its lease's time",
+        Evidence::Takeover => "--takeover",
+    };
+    former.map(|former| Overtaken { run: former.run.clone(), why })
+}
+
+/// The worker that work was taken over from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Overtaken {
+    /// Its run.
+    pub run: String,
+    /// Why its work was free to take.
+    pub why: &'static str,
 }
 
 fn claimed_work<P: Progress>(found: Option<&Work<P>>, lease: Lease, initial: P) -> Work<P> {
@@ -191,11 +213,19 @@ pub struct Claim<P: Progress> {
     lease: Duration,
     /// Until when the former holder may still send, after a takeover.
     outlived: Moment,
+    overtaken: Option<Overtaken>,
     renewer: std::sync::OnceLock<AbortHandle>,
 }
 
 impl<P: Progress> Claim<P> {
-    fn keep(documents: Documents, key: &str, stored: Stored<Work<P>>, began: Moment, outlive: Duration) -> Arc<Self> {
+    fn keep(
+        documents: Documents,
+        key: &str,
+        stored: Stored<Work<P>>,
+        began: Moment,
+        outlive: Duration,
+        overtaken: Option<Overtaken>,
+    ) -> Arc<Self> {
         let lease = stored.value.lease.length();
         let claim = Arc::new(Self {
             documents,
@@ -205,6 +235,7 @@ impl<P: Progress> Claim<P> {
             lost: watch::Sender::new(false),
             lease,
             outlived: clock::monotonic() + outlive,
+            overtaken,
             renewer: std::sync::OnceLock::new(),
         });
         let kept = Arc::downgrade(&claim);
@@ -231,6 +262,11 @@ impl<P: Progress> Claim<P> {
         let first = claim.renewer.set(task.abort_handle());
         debug_assert!(first.is_ok(), "a claim is kept by one renewer");
         claim
+    }
+
+    /// The worker that it was taken over from, if any.
+    pub fn overtaken(&self) -> Option<&Overtaken> {
+        self.overtaken.as_ref()
     }
 
     /// The work as it was last saved.

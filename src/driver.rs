@@ -155,7 +155,15 @@ pub async fn claim<P: Progress>(context: &Context, key: &str, initial: P, done: 
 
 /// Writes down in the journal that a piece of work was claimed.
 pub async fn claimed<P: Progress>(context: &Context, key: &str, claim: &Claim<P>) {
-    context.journal.record("claim", json!({ "work": key, "epoch": claim.work().await.lease.epoch }));
+    let epoch = claim.work().await.lease.epoch;
+    match claim.overtaken() {
+        None => context.journal.record("claim", json!({ "work": key, "epoch": epoch })),
+        Some(former) => {
+            tracing::info!("{key} is taken over from run {}: {}", former.run, former.why);
+            let facts = json!({ "work": key, "epoch": epoch, "from": former.run, "why": former.why });
+            context.journal.record("takeover", facts);
+        }
+    }
 }
 
 /// What is said of work that another worker holds.
