@@ -34,12 +34,15 @@ async fn load_shared() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Inserts `count` documents of about 250 bytes, whose `_id`s are of four types.
+/// Inserts `count` documents of about 250 bytes, whose `_id`s are of four types. In the end a majority has them all: a
+/// job that begins then reads all of them.
 pub async fn load(client: &Client, database: &str, collection: &str, count: u64) -> Result<(), Failure> {
     let collection = client.database(database).collection::<RawDocumentBuf>(collection);
     for start in (0..count).step_by(CHUNK as usize) {
         let documents: Vec<RawDocumentBuf> = (start..count.min(start + CHUNK)).map(document).collect();
-        collection.insert_many(documents).ordered(false).write_concern(WriteConcern::nodes(1)).await?;
+        let is_last = start + CHUNK >= count;
+        let concern = if is_last { WriteConcern::majority() } else { WriteConcern::nodes(1) };
+        collection.insert_many(documents).ordered(false).write_concern(concern).await?;
     }
     Ok(())
 }
