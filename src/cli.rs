@@ -238,6 +238,8 @@ struct StepArguments {
     #[command(flatten)]
     target: TargetFlags,
     #[command(flatten)]
+    reading: ReadingFlags,
+    #[command(flatten)]
     work: WorkFlags,
     #[command(flatten)]
     part: PartFlags,
@@ -252,6 +254,7 @@ impl StepArguments {
         self.deployments.take_into(raw);
         self.selection.take_into(raw);
         self.target.take_into(raw);
+        self.reading.take_into(raw);
         self.work.take_into(raw);
         self.part.take_into(raw);
         self.log.take_into(raw);
@@ -429,6 +432,22 @@ impl TargetFlags {
         raw.set("checkpoint-uri", &self.checkpoint_uri);
         raw.set("checkpoint-namespace", &self.checkpoint_namespace);
         raw.accept_findings = self.accept_findings;
+    }
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Reading")]
+struct ReadingFlags {
+    /// About how large the ranges are into which a collection is cut, which are copied side by side, 4KiB to 1TiB:
+    /// 20MB is 20 × 1000², 64MiB is 64 × 1024²; discover decides it for good [default: 256MiB] [env:
+    /// MONGOFERRY_PARTITION_SIZE]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    partition_size: Option<String>,
+}
+
+impl ReadingFlags {
+    fn take_into(&self, raw: &mut RawArguments) {
+        raw.set("partition-size", &self.partition_size);
     }
 }
 

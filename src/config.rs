@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::model::choice::{CreateIndex, Existing};
 use crate::model::job_name::JobName;
 use crate::model::namespace::{Filter, Namespace, Pattern, Renames};
+use crate::model::size;
 use crate::telemetry::LogFormat;
 use layer::{CREATE_INDEX, EXISTING, Given, LOG_FORMATS, LOG_LEVELS, Layers, Places, RawArguments, SETTINGS, nearest};
 use std::fmt;
@@ -47,6 +48,12 @@ const SAVES_PER_LEASE: u32 = 3;
 
 /// Less is not enough to connect and claim.
 const SHORTEST_TIME_BUDGET: Duration = Duration::from_secs(1);
+
+/// Large enough that most collections are one range, small enough that the largest keeps several readers busy.
+const DEFAULT_PARTITION_SIZE: u64 = 256 << 20;
+
+/// Smaller, and every document would be a range.
+const PARTITION_SIZE_RANGE: RangeInclusive<u64> = 4 << 10..=1 << 40;
 
 /// What MongoShake calls it when nobody says otherwise (`checkpoint.storage.db`, `checkpoint.storage.collection`).
 const DEFAULT_CHECKPOINT_NAMESPACE: (&str, &str) = ("mongoshake", "ckpt_default");
@@ -120,6 +127,8 @@ pub struct Settings {
     pub checkpoint_namespace: Namespace,
     /// Findings do not stop the commit.
     pub accept_findings: bool,
+    /// About how large the ranges are into which a collection is cut, in bytes.
+    pub partition_size: u64,
     /// When to begin to stop; never when none.
     pub time_budget: Option<Duration>,
     /// How often a lane saves: at most a third of the lease.
@@ -231,6 +240,7 @@ impl Resolver<'_> {
                 .parsed("checkpoint-namespace", parse_checkpoint_namespace)?
                 .unwrap_or_else(|| Namespace::new(db, collection)),
             accept_findings: self.layers.flags.accept_findings,
+            partition_size: self.size("partition-size", PARTITION_SIZE_RANGE)?.unwrap_or(DEFAULT_PARTITION_SIZE),
             time_budget: self.duration("time-budget", SHORTEST_TIME_BUDGET..=Duration::MAX)?,
             save_interval: self.save_interval(&state, lease)?,
             lease,
@@ -269,6 +279,16 @@ impl Resolver<'_> {
                 (false, true) => Err(format!("must be at least {}", shown(range.start()))),
                 (false, false) => Err(format!("must be from {} to {}", shown(range.start()), shown(range.end()))),
             }
+        })
+    }
+
+    fn size(&self, name: &str, range: RangeInclusive<u64>) -> Result<Option<u64>> {
+        self.parsed(name, |text| {
+            let size = size::parse(text)?;
+            if range.contains(&size) {
+                return Ok(size);
+            }
+            Err(format!("must be from {} to {}", size::show(*range.start()), size::show(*range.end())))
         })
     }
 

@@ -65,7 +65,7 @@ const fn switch(name: &'static str) -> Setting {
 }
 
 /// All settings. A test in `cli` holds them against the flags.
-pub const SETTINGS: [Setting; 27] = [
+pub const SETTINGS: &[Setting] = &[
     Setting { places: Places::FlagAndEnvironment, ..one("config") },
     one("job"),
     one("state"),
@@ -83,6 +83,7 @@ pub const SETTINGS: [Setting; 27] = [
     secret("checkpoint-uri"),
     one("checkpoint-namespace"),
     switch("accept-findings"),
+    one("partition-size"),
     one("time-budget"),
     one("save-interval"),
     one("lease"),

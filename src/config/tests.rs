@@ -38,6 +38,7 @@ fn defaults() {
     assert_eq!((settings.existing, settings.create_index), (Existing::Refuse, CreateIndex::Foreground));
     assert_eq!(settings.checkpoint_uri, CheckpointUri::Target);
     assert_eq!(settings.checkpoint_namespace.to_string(), "mongoshake.ckpt_default");
+    assert_eq!(settings.partition_size, 256 << 20);
     assert_eq!(settings.time_budget, None);
     assert_eq!(settings.save_interval, Duration::from_millis(200));
     assert_eq!(settings.lease, Duration::from_secs(15));
@@ -89,6 +90,7 @@ fn every_setting_can_be_given_in_every_place_that_it_has() {
         ("create-index", "background"),
         ("checkpoint-uri", "mongodb://c/"),
         ("checkpoint-namespace", "other.ckpt"),
+        ("partition-size", "1.5GB"),
         ("time-budget", "13m"),
         ("save-interval", "1s"),
         ("lease", "20s"),
@@ -118,6 +120,7 @@ fn every_setting_can_be_given_in_every_place_that_it_has() {
             "{place}"
         );
         assert_eq!(settings.checkpoint_namespace.to_string(), "other.ckpt", "{place}");
+        assert_eq!(settings.partition_size, 1_500_000_000, "{place}");
         assert_eq!(settings.time_budget, Some(Duration::from_secs(780)), "{place}");
         assert_eq!(settings.save_interval, Duration::from_secs(1), "{place}");
         assert_eq!(settings.lease, Duration::from_secs(20), "{place}");

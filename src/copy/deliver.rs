@@ -15,6 +15,7 @@ use crate::model::finding::Finding;
 use crate::model::job::Optime;
 use crate::model::lane::LaneProgress;
 use crate::model::namespace::Namespace;
+use crate::model::partition::{Bound, Range};
 use crate::mongo::deployment::Deployment;
 use crate::mongo::failure::{code, is_transient, is_transient_code};
 use crate::mongo::read;
@@ -47,6 +48,8 @@ pub struct Delivery {
     pub to: Namespace,
     /// Its UUID there.
     pub uuid: String,
+    /// The part of it that is copied.
+    pub range: Range,
     /// Whether this job has created it.
     pub created: bool,
     /// Whether an earlier claim may have sent what is delivered now: the recorded replay window.
@@ -116,7 +119,7 @@ impl Delivery {
         }
         // In a collection that others write to there may be any number of documents between ours.
         let most = if self.created { 0 } else { batch.documents.len() * 2 };
-        let there = self.between(batch.after.key(), Some(&batch.last), most).await?;
+        let there = self.between(&batch.after, Bound::At(batch.last.clone()), most).await?;
         if there.is_empty() {
             self.empty_probes.fetch_add(1, Ordering::Relaxed);
         } else {
@@ -125,17 +128,14 @@ impl Delivery {
         Ok(there)
     }
 
-    /// What the target has between two keys, both left out.
-    async fn between(
-        &self,
-        first: Option<&Key>,
-        last: Option<&Key>,
-        most: usize,
-    ) -> Result<HashMap<Key, RawDocumentBuf>> {
-        let read = || read::documents_between(&self.target, &self.to, first, last, most);
+    /// What the target has after a position of this partition and before a bound.
+    async fn between(&self, after: &Position, upper: Bound, most: usize) -> Result<HashMap<Key, RawDocumentBuf>> {
+        let lower = after.key().map_or_else(|| self.range.lower.clone(), |key| Bound::At(key.clone()));
+        let range = Range { lower, upper };
+        let read = || read::documents_in(&self.target, &self.to, &range, most);
         let mut there = self.retried(&self.target, read).await?;
-        if let Some(first) = first {
-            there.remove(first);
+        if let Some(before) = after.key() {
+            there.remove(before);
         }
         Ok(there)
     }
@@ -157,13 +157,12 @@ impl Delivery {
         let settled: Vec<Settled> = stream::iter(unread).buffer_unordered(LOOKUPS).try_collect().await?;
         for settled in settled {
             match settled {
-                Settled::Replaced { bytes } => {
+                Settled::Replaced(now) => {
                     counts.read += 1;
-                    counts.read_bytes += bytes;
-                    counts.written += 1;
-                    counts.written_bytes += bytes;
+                    counts.read_bytes += now.as_bytes().len() as u64;
                     counts.replaced += 1;
-                    counts.replaced_bytes += bytes;
+                    counts.replaced_bytes += now.as_bytes().len() as u64;
+                    counts.wrote(now.as_bytes());
                 }
                 _ => counts.deleted += 1,
             }
@@ -178,7 +177,7 @@ impl Delivery {
     pub async fn settle_tail(&self, last: &Position) -> Result<Counts> {
         let mut counts = Counts::default();
         if self.replay && self.created {
-            let there = self.between(last.key(), None, 0).await?;
+            let there = self.between(last, self.range.upper.clone(), 0).await?;
             self.settle_unread(&there, &Documents::default(), &mut counts).await?;
         }
         Ok(counts)
@@ -192,38 +191,38 @@ impl Delivery {
         mut there: HashMap<Key, RawDocumentBuf>,
         is_replay: bool,
     ) -> Result<Acknowledged<Finding>> {
-        let size = batch.documents.size() as u64;
-        let read = batch.documents.len() as u64;
-        let mut counts = Counts { read, read_bytes: size, written: read, written_bytes: size, ..Counts::default() };
+        let documents = &batch.documents;
+        let (read, read_bytes) = (documents.len() as u64, documents.size() as u64);
+        let mut counts = Counts { read, read_bytes, ..Counts::default() };
+        documents.iter().for_each(|document| counts.wrote(document.as_bytes()));
         let mut findings = Vec::new();
-        self.settle_unread(&there, &batch.documents, &mut counts).await?;
-        there.extend(self.already_there(&batch.documents, &refusals, &there).await?);
+        self.settle_unread(&there, documents, &mut counts).await?;
+        there.extend(self.already_there(documents, &refusals, &there).await?);
         let settling: Vec<_> =
-            refusals.into_iter().map(|refusal| self.settle_one(&batch.documents, refusal, &there, is_replay)).collect();
-        let settled: Vec<(Settled, u64)> = stream::iter(settling).buffered(LOOKUPS).try_collect().await?;
-        for (settled, bytes) in settled {
+            refusals.into_iter().map(|refusal| self.settle_one(documents, refusal, &there, is_replay)).collect();
+        let settled: Vec<(Settled, &RawDocument)> = stream::iter(settling).buffered(LOOKUPS).try_collect().await?;
+        for (settled, document) in settled {
             match settled {
                 Settled::Equal => {
                     counts.replayed += u64::from(is_replay);
                     counts.present += u64::from(!self.created);
                 }
-                Settled::Replaced { bytes: now } => {
+                Settled::Replaced(now) => {
                     counts.replayed += 1;
                     counts.replaced += 1;
-                    counts.replaced_bytes += now;
-                    counts.written_bytes = counts.written_bytes - bytes + now;
+                    counts.replaced_bytes += now.as_bytes().len() as u64;
+                    counts.did_not_write(document.as_bytes());
+                    counts.wrote(now.as_bytes());
                 }
                 Settled::Deleted => {
                     counts.replayed += 1;
                     counts.deleted += 1;
-                    counts.written -= 1;
-                    counts.written_bytes -= bytes;
+                    counts.did_not_write(document.as_bytes());
                 }
                 Settled::Rejected(text) => {
                     counts.rejected += 1;
-                    counts.rejected_bytes += bytes;
-                    counts.written -= 1;
-                    counts.written_bytes -= bytes;
+                    counts.rejected_bytes += document.as_bytes().len() as u64;
+                    counts.did_not_write(document.as_bytes());
                     findings.push(Finding { namespace: self.from.clone(), text });
                 }
             }
@@ -248,48 +247,45 @@ impl Delivery {
             (Some(first), Some(last)) if taken.len() > LOOKUPS => {
                 // Foreign documents may lie between ours: no more than twice as many are read as there are to be found.
                 let most = taken.len() * 2;
-                self.retried(&self.target, || {
-                    read::documents_between(&self.target, &self.to, Some(first), Some(last), most)
-                })
-                .await
+                let range = Range { lower: Bound::At(first.clone()), upper: Bound::At(last.clone()) };
+                self.retried(&self.target, || read::documents_in(&self.target, &self.to, &range, most)).await
             }
             _ => Ok(HashMap::new()),
         }
     }
 
-    /// Settles one document that was refused, and says how large it was.
-    async fn settle_one(
+    /// Settles one document that was refused, and says which.
+    async fn settle_one<'a>(
         &self,
-        documents: &Documents,
+        documents: &'a Documents,
         refusal: Refusal,
         there: &HashMap<Key, RawDocumentBuf>,
         is_replay: bool,
-    ) -> Result<(Settled, u64)> {
+    ) -> Result<(Settled, &'a RawDocument)> {
         let Some(document) = documents.get(refusal.index) else {
             return Err(self.target.side.error(format!("the target refused document {} of fewer", refusal.index)));
         };
-        let bytes = document.as_bytes().len() as u64;
         let Some(key) = Key::of(document) else {
             return Err(self.source.side.error(format!("{} has a document without _id", self.from)));
         };
         if !refusal.is_id_taken {
             let text =
                 format!("the target refused the document with _id {key:?}: {} (code {})", refusal.reason, refusal.code);
-            return Ok((Settled::Rejected(text), bytes));
+            return Ok((Settled::Rejected(text), document));
         }
         let is_equal = |there: &RawDocument| there.as_bytes() == document.as_bytes();
         if there.get(&key).is_some_and(|there| is_equal(there)) {
-            return Ok((Settled::Equal, bytes));
+            return Ok((Settled::Equal, document));
         }
         let there = self.retried(&self.target, || read::document(&self.target, &self.to, &key, None)).await?;
         if there.as_deref().is_some_and(is_equal) {
-            return Ok((Settled::Equal, bytes));
+            return Ok((Settled::Equal, document));
         }
         if !self.created || !is_replay {
             let text = format!("the target has another document with _id {key:?}, which was left as it is");
-            return Ok((Settled::Rejected(text), bytes));
+            return Ok((Settled::Rejected(text), document));
         }
-        Ok((self.bring_to_now(&key).await?, bytes))
+        Ok((self.bring_to_now(&key).await?, document))
     }
 
     /// Brings one of our own documents on the target to what the source has now.
@@ -310,7 +306,7 @@ impl Delivery {
                 }
                 // Deleted just now, or by whoever: a replacement without upsert does nothing then.
                 self.ensure_there(&now).await?;
-                Ok(Settled::Replaced { bytes: now.as_bytes().len() as u64 })
+                Ok(Settled::Replaced(now))
             }
         }
     }
@@ -396,8 +392,8 @@ impl Delivery {
 enum Settled {
     /// The same is there.
     Equal,
-    /// It was brought to what the source has now, of this size.
-    Replaced { bytes: u64 },
+    /// It was brought to what the source has now, which is this.
+    Replaced(RawDocumentBuf),
     /// The source has deleted it, and so has this job.
     Deleted,
     /// It is not there, and this says why.

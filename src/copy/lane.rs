@@ -11,7 +11,7 @@ use crate::model::finding::{Finding, Note};
 use crate::model::job::Optime;
 use crate::model::lane::{BEGIN_AHEAD, Ending, LaneProgress, OpenPartition, PartitionRecord, SEGMENT};
 use crate::model::plan::{LaneSpec, PartitionNumber, PartitionSpec};
-use crate::mongo::read::{Gone, Scan};
+use crate::mongo::scan::{Gone, Scan, Wanted};
 use crate::state::pages::{self, PreparedEntry};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::AtomicUsize;
@@ -148,14 +148,22 @@ impl Run {
             from: spec.source.clone(),
             to: spec.target.clone(),
             uuid: prepared.uuid.clone(),
+            range: spec.range.clone(),
             created: prepared.created,
             replay,
             not_before: self.not_before,
             claim: Arc::clone(&self.claim),
             empty_probes: AtomicUsize::new(0),
         };
-        let source = self.servers.source.clone();
-        let scan = Scan::new(source, spec.source.clone(), spec.uuid.clone(), position.clone(), self.not_before);
+        let wanted = Wanted {
+            source: self.servers.source.clone(),
+            namespace: spec.source.clone(),
+            uuid: spec.uuid.clone(),
+            range: spec.range.clone(),
+            not_before: self.not_before,
+            document_size: spec.bytes / spec.documents.max(1),
+        };
+        let scan = Scan::new(wanted, position.clone());
         let cursor = Cursor { run: &self, number: spec.number };
         let ended =
             partition::copy(scan, position, &delivery, Arc::clone(&self.memory), &self.context.stop, &cursor).await?;

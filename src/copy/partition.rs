@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::model::cursor::{Acknowledged, BatchNumber, Key, Position, Tracker};
 use crate::model::finding::Finding;
 use crate::model::lane::Ending;
-use crate::mongo::read::{Gone, Next, Scan};
+use crate::mongo::scan::{Gone, Next, Scan};
 use crate::mongo::write::Documents;
 use crate::stop::Stop;
 use futures_util::stream::{FuturesUnordered, StreamExt};

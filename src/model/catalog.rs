@@ -1,6 +1,7 @@
 //! What discovery found: the namespaces that the filters let through (`nsSet`), their identity, options, sizes and
 //! indexes (the index map).
 
+use super::cursor::Key;
 use super::namespace::Namespace;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -60,6 +61,9 @@ pub struct CatalogEntry {
     pub documents: u64,
     /// Their size in bytes, uncompressed: an estimate.
     pub bytes: u64,
+    /// Keys at which it may be cut into ranges of about the same size, in the order of the server's `_id` index.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cuts: Vec<Key>,
 }
 
 impl CatalogEntry {

@@ -1,10 +1,11 @@
 //! Counts of documents and bytes, of one batch, one partition, one lane or a whole job.
 
+use super::digest::Digest;
 use serde::{Deserialize, Serialize};
 use std::ops::{Add, AddAssign};
 
 /// What was moved, of which the target has acknowledged every part. Bytes are those of the documents' BSON.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Counts {
     /// Documents read from the source.
@@ -15,6 +16,10 @@ pub struct Counts {
     pub written: u64,
     /// Bytes of those.
     pub written_bytes: u64,
+    /// The digest of those, which the target has acknowledged with just these bytes. None where it is not known: of
+    /// some of them no digest was taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
     /// Those of `written` that an earlier attempt had left in another version, brought to what the source has now.
     pub replaced: u64,
     /// Bytes of those.
@@ -32,6 +37,42 @@ pub struct Counts {
     pub deleted: u64,
 }
 
+impl Default for Counts {
+    /// Nothing was moved, and the digest of that is known.
+    fn default() -> Self {
+        Self {
+            read: 0,
+            read_bytes: 0,
+            written: 0,
+            written_bytes: 0,
+            digest: Some(Digest::default()),
+            replaced: 0,
+            replaced_bytes: 0,
+            rejected: 0,
+            rejected_bytes: 0,
+            replayed: 0,
+            present: 0,
+            deleted: 0,
+        }
+    }
+}
+
+impl Counts {
+    /// One more document that is on the target with these bytes.
+    pub fn wrote(&mut self, document: &[u8]) {
+        self.written += 1;
+        self.written_bytes += document.len() as u64;
+        self.digest = self.digest.map(|digest| digest + Digest::of(document));
+    }
+
+    /// A document that was counted as written is not there, or not with these bytes.
+    pub fn did_not_write(&mut self, document: &[u8]) {
+        self.written -= 1;
+        self.written_bytes -= document.len() as u64;
+        self.digest = self.digest.map(|digest| digest - Digest::of(document));
+    }
+}
+
 impl Add for Counts {
     type Output = Counts;
 
@@ -41,6 +82,7 @@ impl Add for Counts {
             read_bytes: self.read_bytes + other.read_bytes,
             written: self.written + other.written,
             written_bytes: self.written_bytes + other.written_bytes,
+            digest: self.digest.zip(other.digest).map(|(one, other)| one + other),
             replaced: self.replaced + other.replaced,
             replaced_bytes: self.replaced_bytes + other.replaced_bytes,
             rejected: self.rejected + other.rejected,

@@ -4,6 +4,7 @@
 //! of acknowledged batches: what is beyond a gap is read and sent again after a crash, what is before it never.
 
 use super::counts::Counts;
+use super::element::{Element, elements, kind};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bson::{RawBsonRef, RawDocument, RawDocumentBuf};
@@ -11,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// An `_id` as the bytes it is: the document `{"": <value>}`, any BSON type, NaN payloads and all.
+/// An `_id` as the bytes it is: the document `{"": <value>}`, any BSON type, NaN payloads, invalid UTF-8 and all.
 ///
 /// In state documents it is base64: Extended JSON cannot carry invalid UTF-8 or NaN payloads.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -20,10 +21,12 @@ pub struct Key(Vec<u8>);
 impl Key {
     /// The key of a document, `None` when it has no `_id`.
     pub fn of(document: &RawDocument) -> Option<Self> {
-        match document.get("_id") {
-            Ok(Some(id)) => Some(Self::from_value(id)),
-            _ => None,
-        }
+        elements(document.as_bytes()).find(|element| element.name == b"_id").map(Self::from_element)
+    }
+
+    /// The key with an element's value.
+    fn from_element(element: Element<'_>) -> Self {
+        Self(single(element.kind, b"", element.value))
     }
 
     /// The key with this value.
@@ -33,19 +36,62 @@ impl Key {
         Self(wrapper.into_bytes())
     }
 
-    /// Its value.
-    pub fn value(&self) -> RawBsonRef<'_> {
-        let document = RawDocument::from_bytes(&self.0).expect("only made from a document's bytes");
-        match document.iter().next() {
-            Some(Ok((_, value))) => value,
-            _ => unreachable!("only made with one element, which was parsed then"),
-        }
+    /// The document that has it in a field of this name.
+    pub fn named(&self, name: &str) -> RawDocumentBuf {
+        let Element { kind, value, .. } = self.element();
+        RawDocumentBuf::from_bytes(single(kind, name.as_bytes(), value)).expect("has the length that it says")
     }
+
+    /// Its value, none where it holds text that is no UTF-8: for showing it, not for deciding anything.
+    pub fn value(&self) -> Option<RawBsonRef<'_>> {
+        let (_, value) = self.document().iter().next()?.ok()?;
+        Some(value)
+    }
+
+    /// The document with it in a field without a name.
+    pub fn document(&self) -> &RawDocument {
+        RawDocument::from_bytes(&self.0).expect("only made from a document's bytes")
+    }
+
+    /// Whether it is MinKey, the first of all.
+    pub fn is_min(&self) -> bool {
+        self.element().kind == kind::MIN_KEY
+    }
+
+    /// Whether it is MaxKey, the last of all.
+    pub fn is_max(&self) -> bool {
+        self.element().kind == kind::MAX_KEY
+    }
+
+    /// How many bytes it takes.
+    pub fn size(&self) -> usize {
+        self.0.len()
+    }
+
+    fn element(&self) -> Element<'_> {
+        elements(&self.0).next().expect("only made with one element")
+    }
+}
+
+/// The bytes of a document with one element.
+fn single(kind: u8, name: &[u8], value: &[u8]) -> Vec<u8> {
+    let length = 4 + 1 + name.len() + 1 + value.len() + 1;
+    let mut bytes = Vec::with_capacity(length);
+    bytes.extend_from_slice(&(length as u32).to_le_bytes());
+    bytes.push(kind);
+    bytes.extend_from_slice(name);
+    bytes.push(0);
+    bytes.extend_from_slice(value);
+    bytes.push(0);
+    bytes
 }
 
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", self.value())
+        match self.value() {
+            Some(value) => write!(f, "{value:?}"),
+            None => write!(f, "{}", String::from_utf8_lossy(self.element().value).escape_debug()),
+        }
     }
 }
 
@@ -60,9 +106,9 @@ impl<'de> Deserialize<'de> for Key {
         use serde::de::Error as _;
         let text = String::deserialize(deserializer)?;
         let bytes = STANDARD.decode(text).map_err(D::Error::custom)?;
-        let document = RawDocument::from_bytes(&bytes).map_err(D::Error::custom)?;
-        match document.iter().next() {
-            Some(Ok(_)) => Ok(Self(bytes)),
+        RawDocument::from_bytes(&bytes).map_err(D::Error::custom)?;
+        match elements(&bytes).next() {
+            Some(element) if single(element.kind, b"", element.value) == bytes => Ok(Self(bytes)),
             _ => Err(D::Error::custom("a key must hold one value")),
         }
     }
@@ -82,7 +128,7 @@ impl Position {
     /// Whether nothing can follow: it is after MaxKey, the last value of all. The server refuses such a bound ("min()
     /// does not come before max()").
     pub fn is_end(&self) -> bool {
-        matches!(self.key().map(Key::value), Some(RawBsonRef::MaxKey))
+        self.key().is_some_and(Key::is_max)
     }
 
     /// The key that it is after, none at the start.

@@ -3,6 +3,7 @@
 
 use super::catalog::{CatalogEntry, Ordinal};
 use super::namespace::{Namespace, Renames};
+use super::partition::{Range, ranges};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fmt;
@@ -12,7 +13,7 @@ use std::fmt;
 #[serde(transparent)]
 pub struct PartitionNumber(pub u32);
 
-/// A partition as it was planned: the whole of one collection on one shard, `[MinKey, MaxKey]` in `_id` order.
+/// A partition as it was planned: a range of one collection on one shard.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartitionSpec {
     /// Its place in its lane.
@@ -25,6 +26,9 @@ pub struct PartitionSpec {
     pub uuid: String,
     /// Its collection on the target.
     pub target: Namespace,
+    /// Which part of it.
+    #[serde(default, flatten)]
+    pub range: Range,
     /// The estimated number of documents.
     pub documents: u64,
     /// Their estimated size in bytes.
@@ -71,25 +75,29 @@ impl Plan {
 }
 
 /// Cuts the catalog of a replica set into one lane. The largest collections come first, since what begins last should
-/// not take longest; equal ones by name.
+/// not take longest; equal ones by name. The ranges of one collection follow each other.
 pub fn plan(catalog: &[CatalogEntry], shard: &str, renames: &Renames) -> Plan {
     let mut entries: Vec<&CatalogEntry> = catalog.iter().filter(|entry| entry.kind.is_copied()).collect();
     entries.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.namespace.cmp(&b.namespace)));
-    let partitions = entries
-        .into_iter()
-        .zip(0..)
-        .filter_map(|(entry, number)| {
-            Some(PartitionSpec {
-                number: PartitionNumber(number),
+    let mut partitions = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let Some(uuid) = &entry.uuid else { continue };
+        let ranges = ranges(&entry.cuts);
+        let share = |of: u64| of.div_ceil(ranges.len() as u64);
+        let (documents, bytes) = (share(entry.documents), share(entry.bytes));
+        for range in ranges {
+            partitions.push(PartitionSpec {
+                number: PartitionNumber(partitions.len() as u32),
                 ordinal: entry.ordinal,
                 source: entry.namespace.clone(),
-                uuid: entry.uuid.clone()?,
+                uuid: uuid.clone(),
                 target: renames.apply(&entry.namespace),
-                documents: entry.documents,
-                bytes: entry.bytes,
-            })
-        })
-        .collect();
+                range,
+                documents,
+                bytes,
+            });
+        }
+    }
     Plan { lanes: vec![LaneSpec { lane: LaneName { shard: shard.into(), number: 0 }, partitions }] }
 }
 
@@ -98,9 +106,11 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
     use crate::model::catalog::CollectionKind;
+    use crate::model::cursor::Key;
+    use bson::RawBsonRef;
     use proptest::prelude::*;
 
-    fn entry(number: u32, bytes: u64, kind: CollectionKind) -> CatalogEntry {
+    fn entry(number: u32, (bytes, cuts): (u64, usize), kind: CollectionKind) -> CatalogEntry {
         CatalogEntry {
             ordinal: Ordinal(number),
             namespace: Namespace::new("db", format!("c{number}")),
@@ -110,13 +120,14 @@ mod tests {
             indexes: Vec::new(),
             documents: bytes / 10,
             bytes,
+            cuts: (0..cuts).map(|cut| Key::from_value(RawBsonRef::Int64(cut as i64))).collect(),
         }
     }
 
     fn catalog() -> impl Strategy<Value = Vec<CatalogEntry>> {
         let kind =
             prop_oneof![Just(CollectionKind::Collection), Just(CollectionKind::Capped), Just(CollectionKind::View)];
-        proptest::collection::vec((0..1_000_u64, kind), 0..40)
+        proptest::collection::vec(((0..1_000_u64, 0..4_usize), kind), 0..40)
             .prop_map(|sizes| (0..).zip(sizes).map(|(number, (bytes, kind))| entry(number, bytes, kind)).collect())
     }
 
@@ -132,21 +143,25 @@ mod tests {
         }
 
         #[test]
-        fn every_collection_is_planned_once_and_the_largest_first(all in catalog()) {
+        fn every_collection_is_planned_whole_and_the_largest_first(all in catalog()) {
             let plan = plan(&all, "rs", &Renames::default());
             let partitions: Vec<&PartitionSpec> = plan.lanes.iter().flat_map(|lane| &lane.partitions).collect();
-            let mut planned: Vec<Ordinal> = partitions.iter().map(|partition| partition.ordinal).collect();
-            planned.sort();
-            let copied: Vec<Ordinal> = all.iter().filter(|entry| entry.kind.is_copied()).map(|entry| entry.ordinal).collect();
-            prop_assert_eq!(planned, copied);
-            prop_assert!(partitions.windows(2).all(|pair| pair[0].bytes >= pair[1].bytes));
+            let mut planned: Vec<(Ordinal, Range)> =
+                partitions.iter().map(|partition| (partition.ordinal, partition.range.clone())).collect();
+            planned.sort_by_key(|(ordinal, _)| *ordinal);
+            let copied = all.iter().filter(|entry| entry.kind.is_copied());
+            let wanted: Vec<(Ordinal, Range)> =
+                copied.flat_map(|entry| ranges(&entry.cuts).into_iter().map(|range| (entry.ordinal, range))).collect();
+            prop_assert_eq!(planned, wanted);
+            let size = |partition: &PartitionSpec| all[partition.ordinal.0 as usize].bytes;
+            prop_assert!(partitions.windows(2).all(|pair| size(pair[0]) >= size(pair[1])));
             prop_assert!((0..).zip(&partitions).all(|(number, partition)| partition.number == PartitionNumber(number)));
         }
     }
 
     #[test]
     fn another_name_on_the_target_is_another_plan() {
-        let all = [entry(0, 1, CollectionKind::Collection)];
+        let all = [entry(0, (1, 2), CollectionKind::Collection)];
         let renames = Renames::parse(["db:db2"]).unwrap();
         assert_ne!(plan(&all, "rs", &renames).hash(), plan(&all, "rs", &Renames::default()).hash());
     }

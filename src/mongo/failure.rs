@@ -45,6 +45,8 @@ pub mod code {
     pub const OUT_OF_DISK_SPACE: i32 = 14031;
     /// A unique index has this key.
     pub const DUPLICATE_KEY: i32 = 11000;
+    /// No plan: among others, since the bounds of a range leave nothing between them.
+    pub const NO_QUERY_EXECUTION_PLANS: i32 = 291;
     /// The collection was dropped or renamed under a cursor, or its indexes changed.
     pub const QUERY_PLAN_KILLED: i32 = 175;
     /// Somebody killed the cursor.
@@ -158,6 +160,17 @@ pub fn is_transient_code(code: i32) -> bool {
 pub fn is_lost_cursor(error: &DriverError) -> bool {
     is_transient(error)
         || matches!(code_of(error), Some(code::CURSOR_NOT_FOUND | 136 | code::QUERY_PLAN_KILLED | code::CURSOR_KILLED))
+}
+
+/// Whether a server refuses bounds since nothing can be between them: it takes no `min` that is not before `max`. Asked
+/// where the bounds came from the server in their order, and what was between them may be deleted by now.
+pub fn is_empty_range(error: &DriverError) -> bool {
+    match error.kind.as_ref() {
+        ErrorKind::Command(command) => {
+            command.code == code::NO_QUERY_EXECUTION_PLANS && command.message.contains("min() does not come before")
+        }
+        _ => false,
+    }
 }
 
 fn one_line(error: &DriverError) -> String {

@@ -9,6 +9,8 @@ pub mod failure;
 pub mod index;
 pub mod marker;
 pub mod read;
+pub mod scan;
+pub mod split;
 pub mod write;
 
 use bson::{Bson, Document};

@@ -169,9 +169,7 @@ pub async fn delete(target: &Deployment, namespace: &Namespace, uuid: &str, key:
 
 /// `{_id: {$eq: key}}`: `$eq` since a value may be a document whose first field begins with `$`.
 fn by_id(key: &Key) -> RawDocumentBuf {
-    let mut equal = RawDocumentBuf::new();
-    equal.append(bson::cstr!("$eq"), key.value());
-    rawdoc! { "_id": equal }
+    rawdoc! { "_id": key.named("$eq") }
 }
 
 /// Makes the server refuse (361) when the name means another collection by now (6.0).

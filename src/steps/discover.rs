@@ -19,6 +19,7 @@ use crate::mongo::catalog::{self, Listed};
 use crate::mongo::checkpoint;
 use crate::mongo::deployment::Deployment;
 use crate::mongo::failure::Side;
+use crate::mongo::split;
 use crate::state::document::Created;
 use crate::state::{keys, pages, probe};
 use crate::{clock, random};
@@ -130,18 +131,24 @@ async fn list(context: &Context, source: &Deployment) -> Result<Vec<CatalogEntry
         }
     }
     listed.sort_by(|a, b| a.namespace.cmp(&b.namespace));
-    let numbered = listed.into_iter().zip(0..).map(|(listed, number)| entry(source, listed, Ordinal(number)));
+    let size = context.settings.partition_size;
+    let numbered = listed.into_iter().zip(0..).map(|(listed, number)| entry(source, listed, Ordinal(number), size));
     stream::iter(numbered).buffered(PARALLEL).try_collect().await
 }
 
-async fn entry(source: &Deployment, listed: Listed, ordinal: Ordinal) -> Result<CatalogEntry> {
+async fn entry(source: &Deployment, listed: Listed, ordinal: Ordinal, partition_size: u64) -> Result<CatalogEntry> {
     let Listed { namespace, uuid, kind, options } = listed;
     let ((documents, bytes), indexes) = if kind.is_copied() {
         tokio::try_join!(catalog::size(source, &namespace), catalog::indexes(source, &namespace))?
     } else {
         ((0, 0), Vec::new())
     };
-    Ok(CatalogEntry { ordinal, namespace, uuid, kind, options, indexes, documents, bytes })
+    let cuts = if kind.is_copied() {
+        split::cuts(source, &namespace, (documents, bytes), partition_size).await?
+    } else {
+        Vec::new()
+    };
+    Ok(CatalogEntry { ordinal, namespace, uuid, kind, options, indexes, documents, bytes, cuts })
 }
 
 /// Refuses what cannot work, before anything is changed.
