@@ -443,11 +443,16 @@ struct ReadingFlags {
     /// MONGOFERRY_PARTITION_SIZE]
     #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
     partition_size: Option<String>,
+    /// Into how many lanes a shard is divided, 1 to 1000: so many workers can copy it at once, each with `step copy
+    /// --lane N`; plan decides it for good [default: 1] [env: MONGOFERRY_LANES_PER_SHARD]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    lanes_per_shard: Option<String>,
 }
 
 impl ReadingFlags {
     fn take_into(&self, raw: &mut RawArguments) {
         raw.set("partition-size", &self.partition_size);
+        raw.set("lanes-per-shard", &self.lanes_per_shard);
     }
 }
 

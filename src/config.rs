@@ -55,6 +55,9 @@ const DEFAULT_PARTITION_SIZE: u64 = 256 << 20;
 /// Smaller, and every document would be a range.
 const PARTITION_SIZE_RANGE: RangeInclusive<u64> = 4 << 10..=1 << 40;
 
+/// More lanes than one worker each are of no use, and each is a document that is saved.
+const LANES_PER_SHARD_RANGE: RangeInclusive<u32> = 1..=1_000;
+
 /// What MongoShake calls it when nobody says otherwise (`checkpoint.storage.db`, `checkpoint.storage.collection`).
 const DEFAULT_CHECKPOINT_NAMESPACE: (&str, &str) = ("mongoshake", "ckpt_default");
 
@@ -129,6 +132,8 @@ pub struct Settings {
     pub accept_findings: bool,
     /// About how large the ranges are into which a collection is cut, in bytes.
     pub partition_size: u64,
+    /// Into how many lanes a shard is divided: so many workers can copy it.
+    pub lanes_per_shard: u32,
     /// When to begin to stop; never when none.
     pub time_budget: Option<Duration>,
     /// How often a lane saves: at most a third of the lease.
@@ -241,6 +246,7 @@ impl Resolver<'_> {
                 .unwrap_or_else(|| Namespace::new(db, collection)),
             accept_findings: self.layers.flags.accept_findings,
             partition_size: self.size("partition-size", PARTITION_SIZE_RANGE)?.unwrap_or(DEFAULT_PARTITION_SIZE),
+            lanes_per_shard: self.number("lanes-per-shard", LANES_PER_SHARD_RANGE)?.unwrap_or(1),
             time_budget: self.duration("time-budget", SHORTEST_TIME_BUDGET..=Duration::MAX)?,
             save_interval: self.save_interval(&state, lease)?,
             lease,
@@ -279,6 +285,13 @@ impl Resolver<'_> {
                 (false, true) => Err(format!("must be at least {}", shown(range.start()))),
                 (false, false) => Err(format!("must be from {} to {}", shown(range.start()), shown(range.end()))),
             }
+        })
+    }
+
+    fn number(&self, name: &str, range: RangeInclusive<u32>) -> Result<Option<u32>> {
+        self.parsed(name, |text| match text.parse() {
+            Ok(number) if range.contains(&number) => Ok(number),
+            _ => Err(format!("must be a number from {} to {}", range.start(), range.end())),
         })
     }
 

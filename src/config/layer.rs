@@ -84,6 +84,7 @@ pub const SETTINGS: &[Setting] = &[
     one("checkpoint-namespace"),
     switch("accept-findings"),
     one("partition-size"),
+    one("lanes-per-shard"),
     one("time-budget"),
     one("save-interval"),
     one("lease"),

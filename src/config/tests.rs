@@ -39,6 +39,7 @@ fn defaults() {
     assert_eq!(settings.checkpoint_uri, CheckpointUri::Target);
     assert_eq!(settings.checkpoint_namespace.to_string(), "mongoshake.ckpt_default");
     assert_eq!(settings.partition_size, 256 << 20);
+    assert_eq!(settings.lanes_per_shard, 1);
     assert_eq!(settings.time_budget, None);
     assert_eq!(settings.save_interval, Duration::from_millis(200));
     assert_eq!(settings.lease, Duration::from_secs(15));
@@ -91,6 +92,7 @@ fn every_setting_can_be_given_in_every_place_that_it_has() {
         ("checkpoint-uri", "mongodb://c/"),
         ("checkpoint-namespace", "other.ckpt"),
         ("partition-size", "1.5GB"),
+        ("lanes-per-shard", "3"),
         ("time-budget", "13m"),
         ("save-interval", "1s"),
         ("lease", "20s"),
@@ -121,6 +123,7 @@ fn every_setting_can_be_given_in_every_place_that_it_has() {
         );
         assert_eq!(settings.checkpoint_namespace.to_string(), "other.ckpt", "{place}");
         assert_eq!(settings.partition_size, 1_500_000_000, "{place}");
+        assert_eq!(settings.lanes_per_shard, 3, "{place}");
         assert_eq!(settings.time_budget, Some(Duration::from_secs(780)), "{place}");
         assert_eq!(settings.save_interval, Duration::from_secs(1), "{place}");
         assert_eq!(settings.lease, Duration::from_secs(20), "{place}");
@@ -270,6 +273,9 @@ fn bad_input() {
         (&["step", "all", "--rename", "a:b", "--rename", "a:c"], &[], "", &["`a` is renamed twice"]),
         (STEP_ALL, &[("MONGOFERRY_RENAME", "a:b,a:c")], "", &["MONGOFERRY_RENAME:", "renamed twice"]),
         (&["step", "all", "--rename", "a:local"], &[], "", &["`local` belongs to the server"]),
+        (&["step", "all", "--lanes-per-shard", "0"], &[], "", &["--lanes-per-shard 0:", "from 1 to 1000"]),
+        (&["step", "all", "--partition-size", "4KB"], &[], "", &["--partition-size 4KB:", "from 4KiB to 1TiB"]),
+        (STEP_ALL, &[], "partition-size = '-5MB'", &["`partition-size = \"-5MB\"`", "not a size"]),
         (&["step", "all", "--existing", "replace"], &[], "", &["--existing replace:", "refuse, drop, keep"]),
         (STEP_ALL, &[], "existing = 'Drop'", &["`existing = \"Drop\"`", "refuse, drop, keep"]),
         (&["step", "all", "--drop-committed"], &[], "", &["--existing drop", "`refuse`"]),

@@ -5,8 +5,8 @@
 //!   done, the step's result.
 //! - Resumes by: the cursors, each after the last key whose batch, and every one before it, the target has acknowledged.
 //!
-//! Works on what is free first, then waits for what other workers hold; with `--lane` a lane that another worker holds
-//! is an error.
+//! Works on all lanes that are free, side by side, then waits for what other workers hold; with `--lane` a lane that
+//! another worker holds is an error.
 
 use super::discover;
 use crate::claim::{self, Claiming, DoneIs};
@@ -17,15 +17,21 @@ use crate::error::{Error, Result};
 use crate::model::counts::Counts;
 use crate::model::job::CheckpointMap;
 use crate::model::lane::LaneProgress;
+use crate::model::lease::Holder;
 use crate::model::plan::LaneName;
 use crate::model::step::Step;
 use crate::model::work::{StepProgress, Work, WorkStatus};
 use crate::state::keys;
 use crate::state::pages::{self, PlanHead, PlannedLane};
+use crate::stop::Reason;
+use futures_util::{StreamExt, stream};
 use std::time::Duration;
 
 /// How often a lane that another worker holds is looked at.
 const WAIT_FOR_OTHERS: Duration = Duration::from_millis(500);
+
+/// How many lanes one process copies at once.
+const LANES_SIDE_BY_SIDE: usize = 64;
 
 /// Runs the step.
 ///
@@ -41,15 +47,31 @@ pub async fn run(context: &Context, servers: &Servers) -> Result<Outcome> {
     let is_named = context.settings.lane.is_some();
     while !waiting.is_empty() {
         let mut held = Vec::new();
-        for planned in waiting {
-            match copy_lane(context, servers, &plan, planned).await? {
-                Copied::Done => {}
-                Copied::Stopped => return Ok(driver::yielded(context, Step::Copy)),
-                Copied::Busy(holder) if is_named => {
+        let mut is_stopped = false;
+        let mut first_error = None;
+        let copies = waiting.into_iter().map(|planned| copy_lane(context, servers, &plan, planned));
+        let mut lanes = stream::iter(copies).buffer_unordered(LANES_SIDE_BY_SIDE);
+        while let Some(copied) = lanes.next().await {
+            match copied {
+                Ok(Copied::Done) => {}
+                Ok(Copied::Stopped) => is_stopped = true,
+                Ok(Copied::Busy(planned, holder)) if is_named => {
                     return Err(driver::busy(context, &keys::lane(&planned.lane), &holder));
                 }
-                Copied::Busy(_) => held.push(planned),
+                Ok(Copied::Busy(planned, _)) => held.push(planned),
+                // The others save what they have before this run ends.
+                Err(error) => {
+                    context.stop.request(Reason::AnotherFailed);
+                    first_error.get_or_insert(error);
+                }
             }
+        }
+        drop(lanes);
+        if let Some(error) = first_error {
+            return Err(error);
+        }
+        if is_stopped {
+            return Ok(driver::yielded(context, Step::Copy));
         }
         waiting = held;
         if !waiting.is_empty() && context.stop.unless(tokio::time::sleep(WAIT_FOR_OTHERS)).await.is_none() {
@@ -79,13 +101,21 @@ fn wanted<'a>(context: &Context, plan: &'a PlanHead) -> Result<Vec<&'a PlannedLa
     Ok(lanes)
 }
 
-enum Copied {
+enum Copied<'a> {
     Done,
     Stopped,
-    Busy(crate::model::lease::Holder),
+    Busy(&'a PlannedLane, Holder),
 }
 
-async fn copy_lane(context: &Context, servers: &Servers, plan: &PlanHead, planned: &PlannedLane) -> Result<Copied> {
+async fn copy_lane<'a>(
+    context: &Context,
+    servers: &Servers,
+    plan: &PlanHead,
+    planned: &'a PlannedLane,
+) -> Result<Copied<'a>> {
+    if context.stop.is_requested() {
+        return Ok(Copied::Stopped);
+    }
     let key = keys::lane(&planned.lane);
     let initial = LaneProgress::new(planned.lane.clone(), plan.hash.clone(), planned.partitions);
     let claimed =
@@ -93,7 +123,7 @@ async fn copy_lane(context: &Context, servers: &Servers, plan: &PlanHead, planne
     let claim = match claimed {
         Claiming::Mine(claim) => claim,
         Claiming::Done(_) => return Ok(Copied::Done),
-        Claiming::Busy(holder) => return Ok(Copied::Busy(holder)),
+        Claiming::Busy(holder) => return Ok(Copied::Busy(planned, holder)),
         Claiming::Stopped => return Ok(Copied::Stopped),
     };
     driver::claimed(context, &key, &claim).await;
