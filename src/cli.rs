@@ -447,12 +447,21 @@ struct ReadingFlags {
     /// --lane N`; plan decides it for good [default: 1] [env: MONGOFERRY_LANES_PER_SHARD]
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     lanes_per_shard: Option<String>,
+    /// In which order collections are read: by _id, in the order of the disk, or whichever costs the source less;
+    /// discover decides it for good [default: auto] [env: MONGOFERRY_READ_ORDER]
+    #[arg(long, value_name = "ORDER", value_parser = Suggested(layer::READ_ORDER))]
+    read_order: Option<String>,
+    /// Which members of the source the documents are read from [default: primary] [env: MONGOFERRY_READ_PREFERENCE]
+    #[arg(long, value_name = "MEMBERS", value_parser = Suggested(layer::READ_PREFERENCE))]
+    read_preference: Option<String>,
 }
 
 impl ReadingFlags {
     fn take_into(&self, raw: &mut RawArguments) {
         raw.set("partition-size", &self.partition_size);
         raw.set("lanes-per-shard", &self.lanes_per_shard);
+        raw.set("read-order", &self.read_order);
+        raw.set("read-preference", &self.read_preference);
     }
 }
 

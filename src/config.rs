@@ -13,12 +13,15 @@ use crate::cli::Command;
 use crate::connection_string::ConnectionString;
 use crate::environment::Environment;
 use crate::error::{Error, Result};
-use crate::model::choice::{CreateIndex, Existing};
+use crate::model::choice::{CreateIndex, Existing, ReadOrder, ReadPreference};
 use crate::model::job_name::JobName;
 use crate::model::namespace::{Filter, Namespace, Pattern, Renames};
 use crate::model::size;
 use crate::telemetry::LogFormat;
-use layer::{CREATE_INDEX, EXISTING, Given, LOG_FORMATS, LOG_LEVELS, Layers, Places, RawArguments, SETTINGS, nearest};
+use layer::{
+    CREATE_INDEX, EXISTING, Given, LOG_FORMATS, LOG_LEVELS, Layers, Places, READ_ORDER, READ_PREFERENCE, RawArguments,
+    SETTINGS, nearest,
+};
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -134,6 +137,10 @@ pub struct Settings {
     pub partition_size: u64,
     /// Into how many lanes a shard is divided: so many workers can copy it.
     pub lanes_per_shard: u32,
+    /// In which order collections are read.
+    pub read_order: ReadOrder,
+    /// Which members of the source are read.
+    pub read_preference: ReadPreference,
     /// When to begin to stop; never when none.
     pub time_budget: Option<Duration>,
     /// How often a lane saves: at most a third of the lease.
@@ -247,6 +254,8 @@ impl Resolver<'_> {
             accept_findings: self.layers.flags.accept_findings,
             partition_size: self.size("partition-size", PARTITION_SIZE_RANGE)?.unwrap_or(DEFAULT_PARTITION_SIZE),
             lanes_per_shard: self.number("lanes-per-shard", LANES_PER_SHARD_RANGE)?.unwrap_or(1),
+            read_order: self.word("read-order", READ_ORDER, &ReadOrder::ALL)?.unwrap_or_default(),
+            read_preference: self.word("read-preference", READ_PREFERENCE, &ReadPreference::ALL)?.unwrap_or_default(),
             time_budget: self.duration("time-budget", SHORTEST_TIME_BUDGET..=Duration::MAX)?,
             save_interval: self.save_interval(&state, lease)?,
             lease,

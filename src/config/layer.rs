@@ -3,7 +3,7 @@
 
 use crate::environment::{Environment, PREFIX};
 use crate::error::Error;
-use crate::model::choice::{CreateIndex, Existing};
+use crate::model::choice::{CreateIndex, Existing, ReadOrder, ReadPreference};
 use crate::redact::redact;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,6 +13,16 @@ pub const EXISTING: &[&str] = &[Existing::Refuse.word(), Existing::Drop.word(), 
 /// The words for `--create-index`.
 pub const CREATE_INDEX: &[&str] =
     &[CreateIndex::None.word(), CreateIndex::Background.word(), CreateIndex::Foreground.word()];
+/// The words for `--read-order`.
+pub const READ_ORDER: &[&str] = &[ReadOrder::Auto.word(), ReadOrder::Id.word(), ReadOrder::Natural.word()];
+/// The words for `--read-preference`.
+pub const READ_PREFERENCE: &[&str] = &[
+    ReadPreference::Primary.word(),
+    ReadPreference::PrimaryPreferred.word(),
+    ReadPreference::Secondary.word(),
+    ReadPreference::SecondaryPreferred.word(),
+    ReadPreference::Nearest.word(),
+];
 /// The words for `--log-format`.
 pub const LOG_FORMATS: &[&str] = &["text", "json"];
 /// The words for `--log-level`.
@@ -85,6 +95,8 @@ pub const SETTINGS: &[Setting] = &[
     switch("accept-findings"),
     one("partition-size"),
     one("lanes-per-shard"),
+    one("read-order"),
+    one("read-preference"),
     one("time-budget"),
     one("save-interval"),
     one("lease"),

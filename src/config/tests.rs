@@ -93,6 +93,8 @@ fn every_setting_can_be_given_in_every_place_that_it_has() {
         ("checkpoint-namespace", "other.ckpt"),
         ("partition-size", "1.5GB"),
         ("lanes-per-shard", "3"),
+        ("read-order", "natural"),
+        ("read-preference", "secondaryPreferred"),
         ("time-budget", "13m"),
         ("save-interval", "1s"),
         ("lease", "20s"),
@@ -124,6 +126,8 @@ fn every_setting_can_be_given_in_every_place_that_it_has() {
         assert_eq!(settings.checkpoint_namespace.to_string(), "other.ckpt", "{place}");
         assert_eq!(settings.partition_size, 1_500_000_000, "{place}");
         assert_eq!(settings.lanes_per_shard, 3, "{place}");
+        assert_eq!(settings.read_order, ReadOrder::Natural, "{place}");
+        assert_eq!(settings.read_preference, ReadPreference::SecondaryPreferred, "{place}");
         assert_eq!(settings.time_budget, Some(Duration::from_secs(780)), "{place}");
         assert_eq!(settings.save_interval, Duration::from_secs(1), "{place}");
         assert_eq!(settings.lease, Duration::from_secs(20), "{place}");
@@ -276,6 +280,8 @@ fn bad_input() {
         (&["step", "all", "--lanes-per-shard", "0"], &[], "", &["--lanes-per-shard 0:", "from 1 to 1000"]),
         (&["step", "all", "--partition-size", "4KB"], &[], "", &["--partition-size 4KB:", "from 4KiB to 1TiB"]),
         (STEP_ALL, &[], "partition-size = '-5MB'", &["`partition-size = \"-5MB\"`", "not a size"]),
+        (&["step", "all", "--read-order", "disk"], &[], "", &["--read-order disk:", "auto, id, natural"]),
+        (&["step", "all", "--read-preference", "slave"], &[], "", &["--read-preference slave:", "primaryPreferred"]),
         (&["step", "all", "--existing", "replace"], &[], "", &["--existing replace:", "refuse, drop, keep"]),
         (STEP_ALL, &[], "existing = 'Drop'", &["`existing = \"Drop\"`", "refuse, drop, keep"]),
         (&["step", "all", "--drop-committed"], &[], "", &["--existing drop", "`refuse`"]),

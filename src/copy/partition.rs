@@ -1,12 +1,12 @@
 //! Copying one partition: a scan reads ahead, several batches are in flight, and the cursor follows behind over what
 //! is acknowledged without a gap.
 
-use super::deliver::{Batch, Delivery};
+use super::deliver::{Batch, Delivery, Extent};
 use crate::error::{Error, Result};
-use crate::model::cursor::{Acknowledged, BatchNumber, Key, Position, Tracker};
+use crate::model::cursor::{Acknowledged, BatchNumber, Covered, Key, Position, Tracker};
 use crate::model::finding::Finding;
 use crate::model::lane::Ending;
-use crate::mongo::scan::{Gone, Next, Scan};
+use crate::mongo::scan::{Gone, Lost, Next, Reply, Scan};
 use crate::mongo::write::Documents;
 use crate::stop::Stop;
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -26,11 +26,20 @@ const BATCH_DOCUMENTS: usize = 5_000;
 /// How much all partitions of a lane may hold between reading and acknowledgement, in KiB.
 pub const LANE_KIB: usize = 64 * 1024;
 
-/// How a partition ended, when not by an error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
-    /// It is finished.
+/// How reading ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReadingEnded {
+    /// There are no more documents, or the collection is gone.
     Finished(Ending, Option<Gone>),
+    /// The scan cannot go on from where it is.
+    Lost(Lost),
+}
+
+/// How a partition ended, when not by an error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// It was read, to the end or as far as it could be; what was read is acknowledged and covered.
+    Read(ReadingEnded),
     /// The run was told to stop; what was acknowledged is covered.
     Stopped,
 }
@@ -38,7 +47,7 @@ pub enum Ended {
 /// Where a partition reports how far it is.
 pub trait Advance: Send {
     /// The cursor now covers this as well.
-    fn advance(&self, what: Acknowledged<Finding>);
+    fn advance(&self, what: Covered<Finding>);
 }
 
 /// A batch on its way, and its share of the lane's memory.
@@ -66,8 +75,8 @@ pub async fn copy(
     let mut is_stopping = false;
     loop {
         if in_flight.is_empty() {
-            match ending {
-                Some((ending, gone)) if is_drained => return Ok(Ended::Finished(ending, gone)),
+            match &ending {
+                Some(_) if is_drained => break,
                 _ if is_stopping => return Ok(Ended::Stopped),
                 _ => {}
             }
@@ -97,31 +106,21 @@ pub async fn copy(
             read = &mut reading, if ending.is_none() && !is_stopping => ending = Some(read?),
         }
     }
+    debug_assert!(tracker.is_placed(), "the last batch of a reply says where it ends");
+    match ending {
+        Some(ending) => Ok(Ended::Read(ending)),
+        None => Ok(Ended::Stopped),
+    }
 }
 
 /// Reads the scan to its end and cuts it into batches.
-async fn read(mut scan: Scan, mut reader: Reader) -> Result<(Ending, Option<Gone>)> {
+async fn read(mut scan: Scan, mut reader: Reader) -> Result<ReadingEnded> {
     loop {
-        let reply = match scan.next().await? {
-            Next::Documents(reply) => reply,
-            Next::End => return Ok((Ending::Complete, None)),
-            Next::Gone(gone) => return Ok((Ending::Gone, Some(gone))),
-        };
-        let mut documents = Documents::default();
-        for value in reply.doc_slices().map_err(unreadable)? {
-            let document = value.map_err(unreadable)?.as_document().ok_or_else(|| unreadable("no document"))?;
-            if scan.is_repeated(document) {
-                continue;
-            }
-            let is_full =
-                documents.size() + document.as_bytes().len() > BATCH_BYTES || documents.len() == BATCH_DOCUMENTS;
-            if is_full && !documents.is_empty() {
-                reader.send(std::mem::take(&mut documents)).await?;
-            }
-            documents.push(document);
-        }
-        if !documents.is_empty() {
-            reader.send(documents).await?;
+        match scan.next().await? {
+            Next::Documents(reply) => reader.cut(reply).await?,
+            Next::End => return Ok(ReadingEnded::Finished(Ending::Complete, None)),
+            Next::Gone(gone) => return Ok(ReadingEnded::Finished(Ending::Gone, Some(gone))),
+            Next::Lost(why) => return Ok(ReadingEnded::Lost(why)),
         }
     }
 }
@@ -134,19 +133,49 @@ struct Reader {
 }
 
 impl Reader {
-    async fn send(&mut self, documents: Documents) -> Result<()> {
-        let last = documents.len().checked_sub(1).and_then(|last| documents.get(last)).and_then(Key::of);
-        let last = last.ok_or_else(|| unreadable("a document without _id"))?;
+    /// Cuts a reply into batches.
+    async fn cut(&mut self, reply: Reply) -> Result<()> {
+        let mut documents = Documents::default();
+        for value in reply.documents.doc_slices().map_err(unreadable)?.into_iter().skip(reply.repeated) {
+            let document = value.map_err(unreadable)?.as_document().ok_or_else(|| unreadable("no document"))?;
+            let is_full =
+                documents.size() + document.as_bytes().len() > BATCH_BYTES || documents.len() == BATCH_DOCUMENTS;
+            if is_full && !documents.is_empty() {
+                let full = std::mem::take(&mut documents);
+                // Within a reply there is a place to go on from after each document only where documents are keys.
+                let position = match &reply.position {
+                    Position::Record(_) => None,
+                    Position::Start | Position::After(_) => Some(Position::After(last_key(&full)?)),
+                };
+                self.send(full, position).await?;
+            }
+            documents.push(document);
+        }
+        if documents.is_empty() { Ok(()) } else { self.send(documents, Some(reply.position)).await }
+    }
+
+    async fn send(&mut self, documents: Documents, position: Option<Position>) -> Result<()> {
         let kib = (documents.size() / 1024 + 1).min(LANE_KIB) as u32;
         let permit = Arc::clone(&self.memory).acquire_many_owned(kib).await;
         let permit = permit.map_err(|error| Error::internal(error.to_string()))?;
-        let after = std::mem::replace(&mut self.after, Position::After(last.clone()));
+        let extent = match &position {
+            Some(Position::After(last)) => {
+                let after = std::mem::replace(&mut self.after, Position::After(last.clone()));
+                Extent::Range { after, last: last.clone() }
+            }
+            _ => Extent::Scattered,
+        };
         // The receiver is gone only when the partition has ended with an error, which is what is reported.
-        match self.batches.send((Batch { documents, after, last }, permit)).await {
+        match self.batches.send((Batch { documents, extent, position }, permit)).await {
             Ok(()) => Ok(()),
             Err(_) => std::future::pending().await,
         }
     }
+}
+
+fn last_key(documents: &Documents) -> Result<Key> {
+    let last = documents.len().checked_sub(1).and_then(|last| documents.get(last)).and_then(Key::of);
+    last.ok_or_else(|| unreadable("a document without _id"))
 }
 
 fn unreadable(why: impl std::fmt::Display) -> Error {
