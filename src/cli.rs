@@ -240,6 +240,8 @@ struct StepArguments {
     #[command(flatten)]
     reading: ReadingFlags,
     #[command(flatten)]
+    resources: ResourceFlags,
+    #[command(flatten)]
     work: WorkFlags,
     #[command(flatten)]
     part: PartFlags,
@@ -255,6 +257,7 @@ impl StepArguments {
         self.selection.take_into(raw);
         self.target.take_into(raw);
         self.reading.take_into(raw);
+        self.resources.take_into(raw);
         self.work.take_into(raw);
         self.part.take_into(raw);
         self.log.take_into(raw);
@@ -432,6 +435,30 @@ impl TargetFlags {
         raw.set("checkpoint-uri", &self.checkpoint_uri);
         raw.set("checkpoint-namespace", &self.checkpoint_namespace);
         raw.accept_findings = self.accept_findings;
+    }
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Resources")]
+struct ResourceFlags {
+    /// What the process may hold in memory, 32MiB to 1TiB [default: 64MiB] [env: MONGOFERRY_MEMORY]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    memory: Option<String>,
+    /// How many ranges or collections are read at once at most, 1 to 256; how many are, is found out while it copies
+    /// [default: 16] [env: MONGOFERRY_MAX_READERS]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    max_readers: Option<String>,
+    /// How many batches are sent at once at most, 1 to 16; how many are, is found out while it copies [default: 8]
+    /// [env: MONGOFERRY_MAX_WRITERS]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    max_writers: Option<String>,
+}
+
+impl ResourceFlags {
+    fn take_into(&self, raw: &mut RawArguments) {
+        raw.set("memory", &self.memory);
+        raw.set("max-readers", &self.max_readers);
+        raw.set("max-writers", &self.max_writers);
     }
 }
 

@@ -2,7 +2,8 @@
 //! proofs of finished ones.
 
 use super::deliver::Delivery;
-use super::partition::{self, Advance, Ended, LANE_KIB, ReadingEnded};
+use super::flow::Flow;
+use super::partition::{self, Advance, Ended, Reading, ReadingEnded};
 use crate::claim::Claim;
 use crate::context::{Context, Servers};
 use crate::error::{Error, Kind, Result};
@@ -24,11 +25,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Notify, OnceCell, Semaphore};
+use tokio::sync::{Notify, OnceCell};
 use tokio::task::JoinSet;
-
-/// How many partitions of a lane are copied side by side: small collections spend their time waiting for answers.
-const SIDE_BY_SIDE: usize = 4;
 
 /// How a run of a lane ended, when not by an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +45,7 @@ struct Run {
     live: Mutex<LaneProgress>,
     /// Somebody waits for a save, or a segment is full.
     wanted: Notify,
-    memory: Arc<Semaphore>,
+    flow: Flow,
     prepared: HashMap<u32, PreparedEntry>,
     not_before: Optime,
     /// The member that is read from in the order of its disk; none where the source does not tell enough of it.
@@ -61,6 +59,7 @@ struct Run {
 pub async fn run(
     context: &Context,
     servers: &Servers,
+    flow: &Flow,
     claim: &Arc<Claim<LaneProgress>>,
     spec: &LaneSpec,
     prepared: &[PreparedEntry],
@@ -76,7 +75,7 @@ pub async fn run(
         claim: Arc::clone(claim),
         live: Mutex::new(progress),
         wanted: Notify::new(),
-        memory: Arc::new(Semaphore::new(LANE_KIB)),
+        flow: flow.clone(),
         prepared: prepared.iter().map(|entry| (entry.ordinal.0, entry.clone())).collect(),
         not_before,
         node: OnceCell::new(),
@@ -109,26 +108,35 @@ impl Run {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Copies partitions in order, a few at a time.
+    /// Begins partitions in order, as readers are free.
     async fn copy_all(self: &Arc<Self>, left: Vec<PartitionSpec>) -> Result<LaneEnd> {
-        let mut left = left.into_iter();
+        let mut left = left.into_iter().peekable();
         let mut running: JoinSet<Result<Ended>> = JoinSet::new();
         let mut stopped = false;
         loop {
-            while running.len() < SIDE_BY_SIDE && !self.context.stop.is_requested() {
-                let Some(next) = left.next() else { break };
-                self.begin(next.number).await?;
-                running.spawn(Arc::clone(self).copy_one(next));
-            }
-            match running.join_next().await {
-                Some(ended) => {
+            let may_begin = left.peek().is_some() && !self.context.stop.is_requested();
+            tokio::select! {
+                biased;
+                Some(ended) = running.join_next() => {
                     let ended = ended.map_err(|error| Error::internal(format!("a task ended badly: {error}")))??;
                     stopped |= ended == Ended::Stopped;
                 }
-                None if stopped || left.len() > 0 => return Ok(LaneEnd::Stopped),
-                None => return Ok(LaneEnd::Complete),
+                () = self.context.stop.requested(), if may_begin => {}
+                reader = self.flow.readers.enter(), if may_begin => {
+                    let (reader, Some(next)) = (reader?, left.next()) else { continue };
+                    self.begin(next.number).await?;
+                    let run = Arc::clone(self);
+                    running.spawn(async move {
+                        let ended = Arc::clone(&run).copy_one(next).await;
+                        run.flow.partition_ended();
+                        drop(reader);
+                        ended
+                    });
+                }
+                else => break,
             }
         }
+        Ok(if stopped || left.peek().is_some() { LaneEnd::Stopped } else { LaneEnd::Complete })
     }
 
     /// Makes sure that a saved document says that this partition was begun, before anything of it is sent.
@@ -163,8 +171,9 @@ impl Run {
             };
             let delivery = self.delivery(&spec, prepared, &open, replay);
             let cursor = Cursor { run: &self, number: spec.number };
-            let memory = Arc::clone(&self.memory);
-            match partition::copy(scan, open.position.clone(), &delivery, memory, &self.context.stop, &cursor).await? {
+            let reply_bytes = self.flow.memory.reply_bytes().min(spec.bytes);
+            let reading = Reading { scan, from: open.position.clone(), reply_bytes };
+            match partition::copy(reading, &delivery, &self.flow, &self.context.stop, &cursor).await? {
                 Ended::Stopped => return Ok(Ended::Stopped),
                 Ended::Read(ReadingEnded::Lost(lost)) => {
                     self.go_back(&spec, &lost);
@@ -209,6 +218,7 @@ impl Run {
             range: spec.range.clone(),
             not_before: self.not_before,
             document_size: spec.bytes / spec.documents.max(1),
+            reply_bytes: self.flow.memory.reply_bytes(),
         };
         if spec.order == Order::Id || open.by_id {
             return Ok(Some(Scan::ById(ById::new(wanted, open.position.clone()))));

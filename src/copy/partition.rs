@@ -2,6 +2,7 @@
 //! is acknowledged without a gap.
 
 use super::deliver::{Batch, Delivery, Extent};
+use super::flow::{Flow, Memory, Reserved};
 use crate::error::{Error, Result};
 use crate::model::cursor::{Acknowledged, BatchNumber, Covered, Key, Position, Tracker};
 use crate::model::finding::Finding;
@@ -11,10 +12,10 @@ use crate::mongo::write::Documents;
 use crate::stop::Stop;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use std::sync::Arc;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 
-/// How many batches of one partition are in flight. The target works on one while the next is on its way.
-pub const IN_FLIGHT: usize = 3;
+/// How many batches of one partition are in flight at most. How many really are, the writers' gate and the memory decide.
+pub const IN_FLIGHT: usize = 16;
 
 /// A batch ends at this many bytes...
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
@@ -22,9 +23,6 @@ const BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// ...or this many documents, whichever comes first: far below the server's limits (48 MB, 100,000 documents), so that
 /// what is done again after a crash stays small.
 const BATCH_DOCUMENTS: usize = 5_000;
-
-/// How much all partitions of a lane may hold between reading and acknowledgement, in KiB.
-pub const LANE_KIB: usize = 64 * 1024;
 
 /// How reading ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,23 +48,33 @@ pub trait Advance: Send {
     fn advance(&self, what: Covered<Finding>);
 }
 
-/// A batch on its way, and its share of the lane's memory.
-type Held = (Batch, OwnedSemaphorePermit);
+/// A batch on its way, and its share of the memory, which it has in common with others of the same reply.
+type Held = (Batch, Arc<Reserved>);
+
+/// Where a partition is read, and how much of it at once.
+pub struct Reading {
+    /// The scan, which begins at `from`.
+    pub scan: Scan,
+    /// Where it begins.
+    pub from: Position,
+    /// About how many bytes a reply will have.
+    pub reply_bytes: u64,
+}
 
 /// Copies a partition from a position, at which its scan begins, to its end, or until told to stop.
 ///
 /// # Errors
 /// Those of reading and delivering.
 pub async fn copy(
-    scan: Scan,
-    from: Position,
+    reading: Reading,
     delivery: &Delivery,
-    memory: Arc<Semaphore>,
+    flow: &Flow,
     stop: &Stop,
     progress: &impl Advance,
 ) -> Result<Ended> {
     let (sender, mut batches) = mpsc::channel::<Held>(1);
-    let reading = read(scan, Reader { after: from, memory, batches: sender });
+    let Reading { scan, from, reply_bytes } = reading;
+    let reading = read(scan, Reader { after: from, memory: flow.memory.clone(), reply_bytes, batches: sender });
     tokio::pin!(reading);
     let mut tracker: Tracker<Finding> = Tracker::default();
     let mut in_flight = FuturesUnordered::new();
@@ -93,11 +101,14 @@ pub async fn copy(
                 }
             }
             held = batches.recv(), if may_take => match held {
-                Some((batch, permit)) => {
+                Some((batch, reserved)) => {
                     let number = tracker.sending();
                     in_flight.push(async move {
+                        let bytes = batch.documents.size() as u64;
+                        let _place = flow.writers.enter().await?;
                         let what = delivery.deliver(batch).await?;
-                        drop(permit);
+                        drop(reserved);
+                        flow.acknowledged(bytes);
                         Ok::<_, Error>((number, what))
                     });
                 }
@@ -116,8 +127,14 @@ pub async fn copy(
 /// Reads the scan to its end and cuts it into batches.
 async fn read(mut scan: Scan, mut reader: Reader) -> Result<ReadingEnded> {
     loop {
+        let mut reserved = reader.reserve().await?;
         match scan.next().await? {
-            Next::Documents(reply) => reader.cut(reply).await?,
+            Next::Documents(reply) => {
+                let bytes = reply.documents.as_raw_document().as_bytes().len() as u64;
+                reader.memory.resize(&mut reserved, bytes);
+                reader.reply_bytes = bytes;
+                reader.cut(reply, &Arc::new(reserved)).await?;
+            }
             Next::End => return Ok(ReadingEnded::Finished(Ending::Complete, None)),
             Next::Gone(gone) => return Ok(ReadingEnded::Finished(Ending::Gone, Some(gone))),
             Next::Lost(why) => return Ok(ReadingEnded::Lost(why)),
@@ -128,13 +145,20 @@ async fn read(mut scan: Scan, mut reader: Reader) -> Result<ReadingEnded> {
 /// Where the reading side of a partition is.
 struct Reader {
     after: Position,
-    memory: Arc<Semaphore>,
+    memory: Memory,
+    /// How large the next reply is expected to be: like the last one.
+    reply_bytes: u64,
     batches: mpsc::Sender<Held>,
 }
 
 impl Reader {
+    async fn reserve(&self) -> Result<Reserved> {
+        let reserved = self.memory.reserve(self.reply_bytes).await;
+        reserved.ok_or_else(|| Error::internal("the memory was closed"))
+    }
+
     /// Cuts a reply into batches.
-    async fn cut(&mut self, reply: Reply) -> Result<()> {
+    async fn cut(&mut self, reply: Reply, reserved: &Arc<Reserved>) -> Result<()> {
         let mut documents = Documents::default();
         for value in reply.documents.doc_slices().map_err(unreadable)?.into_iter().skip(reply.repeated) {
             let document = value.map_err(unreadable)?.as_document().ok_or_else(|| unreadable("no document"))?;
@@ -147,17 +171,14 @@ impl Reader {
                     Position::Record(_) => None,
                     Position::Start | Position::After(_) => Some(Position::After(last_key(&full)?)),
                 };
-                self.send(full, position).await?;
+                self.send(full, position, reserved).await?;
             }
             documents.push(document);
         }
-        if documents.is_empty() { Ok(()) } else { self.send(documents, Some(reply.position)).await }
+        if documents.is_empty() { Ok(()) } else { self.send(documents, Some(reply.position), reserved).await }
     }
 
-    async fn send(&mut self, documents: Documents, position: Option<Position>) -> Result<()> {
-        let kib = (documents.size() / 1024 + 1).min(LANE_KIB) as u32;
-        let permit = Arc::clone(&self.memory).acquire_many_owned(kib).await;
-        let permit = permit.map_err(|error| Error::internal(error.to_string()))?;
+    async fn send(&mut self, documents: Documents, position: Option<Position>, reserved: &Arc<Reserved>) -> Result<()> {
         let extent = match &position {
             Some(Position::After(last)) => {
                 let after = std::mem::replace(&mut self.after, Position::After(last.clone()));
@@ -166,7 +187,7 @@ impl Reader {
             _ => Extent::Scattered,
         };
         // The receiver is gone only when the partition has ended with an error, which is what is reported.
-        match self.batches.send((Batch { documents, extent, position }, permit)).await {
+        match self.batches.send((Batch { documents, extent, position }, Arc::clone(reserved))).await {
             Ok(()) => Ok(()),
             Err(_) => std::future::pending().await,
         }

@@ -20,4 +20,5 @@ pub mod plan;
 pub mod record;
 pub mod size;
 pub mod step;
+pub mod tuning;
 pub mod work;

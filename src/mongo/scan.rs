@@ -24,9 +24,6 @@ use tokio_retry::strategy::{ExponentialBackoff, jitter};
 /// How many documents a reply holds at most.
 const REPLY_DOCUMENTS: u64 = 5_000;
 
-/// How many bytes a reply should hold; the server itself ends it at 16 MiB, however many documents were asked for.
-pub const REPLY_BYTES: u64 = 4 * 1024 * 1024;
-
 /// How often a lost cursor is opened again before the source counts as unavailable: with the waits between, about two
 /// minutes, longer than an election.
 const REOPENINGS: usize = 60;
@@ -107,6 +104,9 @@ pub struct Wanted {
     pub not_before: Optime,
     /// About how many bytes a document has.
     pub document_size: u64,
+    /// About how many bytes a reply should have; the server itself ends it at 16 MiB, however many documents were asked
+    /// for.
+    pub reply_bytes: u64,
 }
 
 impl Wanted {
@@ -119,7 +119,7 @@ impl Wanted {
 
     /// So many that a reply is neither large in memory nor small on the wire.
     fn reply_documents(&self) -> u32 {
-        (REPLY_BYTES / self.document_size.max(1)).clamp(1, REPLY_DOCUMENTS) as u32
+        (self.reply_bytes / self.document_size.max(1)).clamp(1, REPLY_DOCUMENTS) as u32
     }
 
     /// Whether the name still means the collection that was planned. Asked after the cursor was opened: from then on

@@ -11,7 +11,7 @@ use mongoferry::mongo::deployment::Deployment;
 use mongoferry::mongo::failure::Side;
 use mongoferry::mongo::scan::by_id::ById;
 use mongoferry::mongo::scan::natural::{self, Natural};
-use mongoferry::mongo::scan::{Lost, Next, REPLY_BYTES, Reply, Wanted};
+use mongoferry::mongo::scan::{Lost, Next, Reply, Wanted};
 use mongoferry::mongo::{Comment, catalog, checkpoint};
 
 use crate::support::servers::{Failure, shared_source};
@@ -79,7 +79,7 @@ async fn on_disk(name: &str, count: i32) -> Result<(Client, Wanted, natural::Nat
     let collection = client.database("scans").collection::<Document>(name);
     collection.insert_many((0..count).map(|id| doc! {"_id": (id * 7919) % count, "number": id})).await?;
     let mut wanted = wanted(&uri, &format!("scans.{name}")).await?;
-    wanted.document_size = REPLY_BYTES / 100;
+    wanted.document_size = wanted.reply_bytes / 100;
     let scan = natural(&wanted, None).await?;
     Ok((client, wanted, scan))
 }
@@ -173,5 +173,13 @@ async fn wanted(uri: &str, namespace: &str) -> Result<Wanted, Failure> {
     let namespace = Namespace::parse(namespace)?;
     let uuid = catalog::collection(&source, &namespace).await?.and_then(|listed| listed.uuid).ok_or("no UUID")?;
     let not_before = checkpoint::capture(&source).await?.majority;
-    Ok(Wanted { source, namespace, uuid, range: Range::default(), not_before, document_size: 100 })
+    Ok(Wanted {
+        source,
+        namespace,
+        uuid,
+        range: Range::default(),
+        not_before,
+        document_size: 100,
+        reply_bytes: 4 << 20,
+    })
 }
