@@ -15,6 +15,7 @@ mod crashes;
 mod elections;
 mod natural;
 mod order;
+mod partitions;
 mod scans;
 mod store;
 mod streams;
