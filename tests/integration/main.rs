@@ -10,6 +10,7 @@
 mod support;
 
 mod bad_input;
+mod bytes;
 mod copying;
 mod crashes;
 mod elections;
