@@ -1,7 +1,7 @@
 //! Running one lane: begins partitions in order, a few at a time, saves the cursors while they move, and seals the
 //! proofs of finished ones.
 
-use super::deliver::Delivery;
+use super::deliver::{self, Delivery};
 use super::partition::{self, Advance, Ended, LANE_KIB};
 use crate::claim::Claim;
 use crate::context::{Context, Servers};
@@ -11,14 +11,18 @@ use crate::model::finding::{Finding, Note};
 use crate::model::job::Optime;
 use crate::model::lane::{BEGIN_AHEAD, Ending, LaneProgress, OpenPartition, PartitionRecord, SEGMENT};
 use crate::model::plan::{LaneSpec, PartitionNumber, PartitionSpec};
+use crate::mongo::failure::is_transient;
 use crate::mongo::scan::{Gone, Scan, Wanted};
+use crate::mongo::writers::{Fence, Writers};
 use crate::state::pages::{self, PreparedEntry};
+use serde_json::json;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
+use tokio_retry::RetryIf;
 
 /// How many partitions of a lane are copied side by side: small collections spend their time waiting for answers.
 const SIDE_BY_SIDE: usize = 4;
@@ -36,6 +40,7 @@ pub enum LaneEnd {
 struct Run {
     context: Context,
     servers: Servers,
+    writers: Arc<Writers>,
     claim: Arc<Claim<LaneProgress>>,
     live: Mutex<LaneProgress>,
     /// Somebody waits for a save, or a segment is full.
@@ -57,13 +62,17 @@ pub async fn run(
     prepared: &[PreparedEntry],
     not_before: Optime,
 ) -> Result<LaneEnd> {
-    let progress = claim.work().await.progress;
+    let work = claim.work().await;
+    let fence = Fence { job: servers.bound()?.0.id.clone(), lane: spec.lane.clone(), epoch: work.lease.epoch };
+    let writers = Writers::new(servers.target.clone(), Some(fence)).map_err(|error| servers.target.failed(&error))?;
+    let progress = work.progress;
     let sealed = pages::read_proofs(&context.documents, &spec.lane, progress.segments).await?;
     let finished: BTreeSet<PartitionNumber> =
         sealed.iter().chain(&progress.finished).map(|record| record.partition.number).collect();
     let run = Arc::new(Run {
         context: context.clone(),
         servers: servers.clone(),
+        writers: Arc::new(writers),
         claim: Arc::clone(claim),
         live: Mutex::new(progress),
         wanted: Notify::new(),
@@ -77,7 +86,7 @@ pub async fn run(
         biased;
         failed = &mut saver => Err(joined(failed)),
         error = claim.lost() => Err(error),
-        copied = run.copy_all(left.collect()) => copied,
+        copied = run.fence_and_copy(left.collect()) => copied,
     };
     saver.abort();
     // Whatever happened, what is acknowledged need not be read again.
@@ -97,6 +106,20 @@ fn joined(result: std::result::Result<Error, tokio::task::JoinError>) -> Error {
 impl Run {
     fn live(&self) -> MutexGuard<'_, LaneProgress> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Copies partitions, once no earlier holder of the lane can change the target any more: not before it is looked at,
+    /// either.
+    async fn fence_and_copy(self: &Arc<Self>, left: Vec<PartitionSpec>) -> Result<LaneEnd> {
+        let fencing = RetryIf::start(deliver::waits(), || self.writers.fence(), is_transient);
+        match self.context.stop.unless(fencing).await {
+            None => return Ok(LaneEnd::Stopped),
+            Some(Err(error)) => return Err(self.servers.target.failed(&error).during("fencing the target's writers")),
+            Some(Ok(())) => {}
+        }
+        let facts = json!({ "lane": self.claim.work().await.progress.lane, "fenced": self.writers.are_fenced() });
+        self.context.journal.record("writers", facts);
+        self.copy_all(left).await
     }
 
     /// Copies partitions in order, a few at a time.
@@ -145,6 +168,7 @@ impl Run {
         let delivery = Delivery {
             source: self.servers.source.clone(),
             target: self.servers.target.clone(),
+            writers: Arc::clone(&self.writers),
             from: spec.source.clone(),
             to: spec.target.clone(),
             uuid: prepared.uuid.clone(),

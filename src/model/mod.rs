@@ -17,6 +17,7 @@ pub mod lease;
 pub mod namespace;
 pub mod partition;
 pub mod plan;
+pub mod session;
 pub mod size;
 pub mod step;
 pub mod work;

@@ -2,14 +2,16 @@
 
 use super::Comment;
 use super::failure::{Side, code, code_of};
+use super::wire::Connector;
 use crate::connection_string::ConnectionString;
 use crate::error::{Error, Result};
 use crate::model::identity::Identity;
 use bson::{Bson, Document, RawDocumentBuf, doc};
 use mongodb::Client;
 use mongodb::error::Error as DriverError;
-use mongodb::options::{ClientOptions, Tls, TlsOptions};
+use mongodb::options::{ClientOptions, ServerAddress, Tls, TlsOptions};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// For how long a server is looked for before it counts as unreachable: longer than an election, and short enough that
@@ -35,6 +37,10 @@ pub struct Deployment {
     client: Client,
     wire_version: i32,
     comment: Comment,
+    /// Connections beside the driver's; `Err` has what only the driver can do.
+    connector: Arc<Result<Connector, String>>,
+    /// The one server that is spoken to whatever the others say of it.
+    direct: Option<ServerAddress>,
 }
 
 impl Deployment {
@@ -70,6 +76,8 @@ impl Deployment {
             };
             options.tls = Some(Tls::Enabled(tls));
         }
+        let connector = Connector::new(&options);
+        let direct = options.hosts.first().filter(|_| options.direct_connection == Some(true)).cloned();
         let client = Client::with_options(options).map_err(|error| failed(&error))?;
 
         let admin = client.database("admin");
@@ -107,7 +115,7 @@ impl Deployment {
             processes: process.into_iter().collect(),
             hosts,
         };
-        Ok(Self { side, identity, client, wire_version, comment })
+        Ok(Self { side, identity, client, wire_version, comment, connector: Arc::new(connector), direct })
     }
 
     /// The same deployment, with another comment on its commands.
@@ -119,6 +127,27 @@ impl Deployment {
     /// Whether write commands take `collectionUUID` (6.0).
     pub fn takes_collection_uuid(&self) -> bool {
         self.wire_version >= COLLECTION_UUID_WIRE_VERSION
+    }
+
+    /// What makes connections beside the driver's.
+    ///
+    /// # Errors
+    /// What the connection string asks for that only the driver can do.
+    pub fn connector(&self) -> Result<&Connector, &str> {
+        self.connector.as_ref().as_ref().map_err(String::as_str)
+    }
+
+    /// The primary's address as the driver sees it.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub async fn primary(&self) -> Result<ServerAddress, DriverError> {
+        // Its name among the members may mean nothing here: the connection string is what leads to it.
+        if let Some(direct) = &self.direct {
+            return Ok(direct.clone());
+        }
+        let hello = self.run("admin", doc! { "hello": 1 }).await?;
+        ServerAddress::parse(hello.get_str("me").map_err(DriverError::custom)?)
     }
 
     /// Runs a command on the primary, with the comment added.
