@@ -13,6 +13,8 @@ pub const EXISTING: &[&str] = &[Existing::Refuse.word(), Existing::Drop.word(), 
 /// The words for `--create-index`.
 pub const CREATE_INDEX: &[&str] =
     &[CreateIndex::None.word(), CreateIndex::Background.word(), CreateIndex::Foreground.word()];
+/// The words for `--fence-writes`.
+pub const FENCE_WRITES: &[&str] = &["yes", "no"];
 /// The words for `--log-format`.
 pub const LOG_FORMATS: &[&str] = &["text", "json"];
 /// The words for `--log-level`.
@@ -80,6 +82,7 @@ pub const SETTINGS: &[Setting] = &[
     one("existing"),
     switch("drop-committed"),
     one("create-index"),
+    one("fence-writes"),
     secret("checkpoint-uri"),
     one("checkpoint-namespace"),
     switch("accept-findings"),

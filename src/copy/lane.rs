@@ -64,7 +64,8 @@ pub async fn run(
 ) -> Result<LaneEnd> {
     let work = claim.work().await;
     let fence = Fence { job: servers.bound()?.0.id.clone(), lane: spec.lane.clone(), epoch: work.lease.epoch };
-    let writers = Writers::new(servers.target.clone(), Some(fence)).map_err(|error| servers.target.failed(&error))?;
+    let fence = context.settings.fence_writes.then_some(fence);
+    let writers = Writers::new(servers.target.clone(), fence).map_err(|error| servers.target.failed(&error))?;
     let progress = work.progress;
     let sealed = pages::read_proofs(&context.documents, &spec.lane, progress.segments).await?;
     let finished: BTreeSet<PartitionNumber> =
@@ -117,8 +118,9 @@ impl Run {
             Some(Err(error)) => return Err(self.servers.target.failed(&error).during("fencing the target's writers")),
             Some(Ok(())) => {}
         }
-        let facts = json!({ "lane": self.claim.work().await.progress.lane, "fenced": self.writers.are_fenced() });
-        self.context.journal.record("writers", facts);
+        let (lane, fenced) = (self.claim.work().await.progress.lane, self.writers.are_fenced());
+        tracing::debug!(%lane, fenced, "writers are ready");
+        self.context.journal.record("writers", json!({ "lane": lane.to_string(), "fenced": fenced }));
         self.copy_all(left).await
     }
 

@@ -59,7 +59,9 @@ fn refusal(error: &[u8]) -> Refusal {
         index: usize::try_from(number(b"index")).unwrap_or(usize::MAX),
         code,
         is_id_taken: code == code::DUPLICATE_KEY && is_id,
-        reason: field(error, b"errmsg").and_then(|reason| reason.text()).unwrap_or_else(|| "no reason given".to_owned()),
+        reason: field(error, b"errmsg")
+            .and_then(|reason| reason.text())
+            .unwrap_or_else(|| "no reason given".to_owned()),
     }
 }
 

@@ -34,6 +34,7 @@ use mongodb::error::Error as DriverError;
 use mongodb::options::ServerAddress;
 use std::io;
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -69,6 +70,8 @@ pub struct Writers {
     permits: Semaphore,
     /// Held while sessions are raised: nobody writes before that is done.
     raising: tokio::sync::Mutex<()>,
+    /// How often that failed.
+    failures: AtomicUsize,
 }
 
 /// One of them.
@@ -107,7 +110,9 @@ impl Writers {
         let fence = match target.connector() {
             Ok(_) => fence,
             Err(reason) => {
-                tracing::info!("writes go through the driver and are not fenced: the connection string asks for {reason}");
+                tracing::info!(
+                    "writes go through the driver and are not fenced: the connection string asks for {reason}"
+                );
                 None
             }
         };
@@ -126,7 +131,7 @@ impl Writers {
             idle.push(Writer { number, session, connection: None });
         }
         let permits = Semaphore::new(WRITERS);
-        Ok(Self { target, fence, idle: Mutex::new(idle), permits, raising: tokio::sync::Mutex::default() })
+        Ok(Self { target, fence, idle: Mutex::new(idle), permits, raising: tokio::sync::Mutex::default(), failures: AtomicUsize::new(0) })
     }
 
     /// Where they write.
@@ -147,7 +152,12 @@ impl Writers {
     /// the driver's, and it has to be called again.
     pub async fn fence(&self) -> Result<(), DriverError> {
         let Some(fence) = &self.fence else { return Ok(()) };
+        let failures = self.failures.load(Ordering::Relaxed);
         let _raising = self.raising.lock().await;
+        if failures != self.failures.load(Ordering::Relaxed) {
+            // What somebody else has just waited for in vain need not be waited for again.
+            return Err(io::Error::other("the sessions of the target's writers were not raised").into());
+        }
         let mut open = Vec::new();
         while self.idle().iter().any(Writer::is_open) {
             open.extend(self.take(Writer::is_open).await?);
@@ -155,7 +165,11 @@ impl Writers {
         if open.is_empty() {
             return Ok(());
         }
-        crash::around("fence", self.raise(fence, &mut open)).await
+        let raised = crash::around("fence", self.raise(fence, &mut open)).await;
+        if raised.is_err() {
+            self.failures.fetch_add(1, Ordering::Relaxed);
+        }
+        raised
     }
 
     async fn raise(&self, fence: &Fence, open: &mut [Busy<'_>]) -> Result<(), DriverError> {
@@ -216,8 +230,7 @@ impl Writers {
         if let Some(session) = &mut writer.session {
             session.sign(&mut command)?;
         }
-        let sequence =
-            (!documents.is_empty()).then_some(Sequence { name: "documents", documents: documents.bytes() });
+        let sequence = (!documents.is_empty()).then_some(Sequence { name: "documents", documents: documents.bytes() });
         let reply = self.answered(&address, connection.exchange(database, command, sequence)).await?;
         if let Some(session) = &mut writer.session {
             session.is_open = false;
@@ -247,12 +260,12 @@ impl Writers {
     async fn answered(
         &self,
         address: &ServerAddress,
-        exchange: impl Future<Output = io::Result<RawDocumentBuf>>,
+        exchange: impl Future<Output = Result<RawDocumentBuf, DriverError>>,
     ) -> Result<RawDocumentBuf, DriverError> {
         tokio::pin!(exchange);
         loop {
             if let Ok(reply) = tokio::time::timeout(LOOK_AFTER, &mut exchange).await {
-                return Ok(reply?);
+                return reply;
             }
             let primary = self.target.primary().await?;
             if primary != *address {

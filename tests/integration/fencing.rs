@@ -11,9 +11,9 @@ use mongoferry::model::plan::LaneName;
 use mongoferry::mongo::answer::Answer;
 use mongoferry::mongo::deployment::Deployment;
 use mongoferry::mongo::failure::{code, code_of, is_transient};
+use mongoferry::mongo::marker;
 use mongoferry::mongo::write;
 use mongoferry::mongo::writers::{Fence, Writers};
-use mongoferry::mongo::marker;
 use rustix::process::Signal;
 
 use crate::support::data::{self, SHARED, SHARED_LARGE};
@@ -128,8 +128,8 @@ async fn a_write_that_was_given_up_does_not_happen_after_a_later_one() -> Result
 }
 
 #[tokio::test]
-async fn a_worker_that_was_frozen_before_a_write_changes_nothing_when_it_wakes_up_after_the_commit() -> Result<(), Failure>
-{
+async fn a_worker_that_was_frozen_before_a_write_changes_nothing_when_it_wakes_up_after_the_commit()
+-> Result<(), Failure> {
     const COPY: &str = "fencing_copy";
     data::shared().await?;
     let (source, target) = (shared_source().await?, shared_target().await?);
@@ -138,6 +138,7 @@ async fn a_worker_that_was_frozen_before_a_write_changes_nothing_when_it_wakes_u
         .set("MONGOFERRY_INCLUDE", SHARED)
         .set("MONGOFERRY_RENAME", format!("{SHARED}:{COPY}"))
         .set("MONGOFERRY_CHECKPOINT_NAMESPACE", format!("mongoshake.{COPY}"))
+        .set("MONGOFERRY_FENCE_WRITES", "yes")
         .set("MONGOFERRY_SAVE_INTERVAL", "50ms")
         .set("MONGOFERRY_LEASE", "2s");
     for step in ["discover", "plan", "prepare"] {

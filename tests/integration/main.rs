@@ -20,4 +20,3 @@ mod store;
 mod streams;
 mod wire;
 mod workers;
-mod zz_measure;

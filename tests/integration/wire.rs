@@ -109,7 +109,9 @@ async fn answers_are_the_bytes_that_the_driver_gets() -> Result<(), Failure> {
     let target = connected(&shared_target().await?.uri(), None).await?;
     let mut connection = target.connector()?.connect(&target.primary().await?).await?;
     let batch = batch([rawdoc! {"_id": 1, "x": 1}, rawdoc! {"_id": 2, "x": 1}, rawdoc! {"_id": {"a": "b"}, "x": 2}]);
-    target.run("wire", doc! {"createIndexes": "same", "indexes": [{"key": {"x": 1}, "name": "x", "unique": true}]}).await?;
+    target
+        .run("wire", doc! {"createIndexes": "same", "indexes": [{"key": {"x": 1}, "name": "x", "unique": true}]})
+        .await?;
     let sequence = Sequence { name: "documents", documents: batch.bytes() };
     connection.exchange("wire", rawdoc! {"insert": "same", "ordered": false}, Some(sequence)).await?;
     for command in [

@@ -149,7 +149,7 @@ impl Connector {
         hello
     }
 
-    /// The first that the connection string names and the server accepts; most accept none by default but these three.
+    /// The first that the connection string names and the server accepts.
     fn accepted_compressor(&self, hello: &Document) -> Option<Compressor> {
         let accepted = hello.get_array("compression").ok()?;
         let is_accepted = |name: &str| accepted.iter().any(|accepted| accepted.as_str() == Some(name));
@@ -185,20 +185,20 @@ impl Connection {
     /// Sends a command, and an array of it beside it, and gives the server's answer, be it yes or no.
     ///
     /// # Errors
-    /// I/O: nobody knows what became of the command.
+    /// I/O: nobody knows what became of the command. Another one where it is longer than any server takes.
     pub async fn exchange(
         &mut self,
         database: &str,
         mut command: RawDocumentBuf,
         sequence: Option<Sequence<'_>>,
-    ) -> io::Result<RawDocumentBuf> {
+    ) -> Result<RawDocumentBuf, DriverError> {
         command.append(bson::cstr!("$db"), database);
         let id = self.next_id;
         self.next_id = self.next_id.wrapping_add(1);
         let head = message::request(id, &command, sequence);
         let documents = sequence.map_or(&[][..], |sequence| sequence.documents);
         if head.len() + documents.len() > message::MAX_MESSAGE {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a message longer than any server takes"));
+            return Err(DriverError::custom("a message longer than the 48,000,000 bytes that a server takes"));
         }
         match self.compressor {
             Some(compressor) => self.stream.write_all(&message::compressed(compressor, id, &head, documents)?).await?,
@@ -213,7 +213,7 @@ impl Connection {
         let header = message::ReplyHeader::read(&header, id)?;
         let mut rest = vec![0; header.rest];
         self.stream.read_exact(&mut rest).await?;
-        message::reply(header, rest)
+        Ok(message::reply(header, rest)?)
     }
 
     /// Runs a command whose answer is small and has no data of users.

@@ -184,7 +184,9 @@ mod tests {
     fn a_server_that_knows_nothing_is_refused() {
         let first = First::new(Mechanism::Sha256, "a,b=c", "nonce".to_owned());
         assert_eq!(first.message(), "n,,n=a=2Cb=3Dc,r=nonce");
-        for server in ["", "r=nonce,s=QQ==,i=4096", "r=other1,s=QQ==,i=4096", "r=nonce1,s=!,i=4096", "r=nonce1,s=QQ==,i=1"] {
+        for server in
+            ["", "r=nonce,s=QQ==,i=4096", "r=other1,s=QQ==,i=4096", "r=nonce1,s=!,i=4096", "r=nonce1,s=QQ==,i=1"]
+        {
             assert!(first.last("p", server).is_err(), "{server}");
         }
     }
