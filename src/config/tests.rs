@@ -36,6 +36,7 @@ fn defaults() {
     assert_eq!(settings.filter, Filter::default());
     assert!(settings.renames.is_empty());
     assert_eq!((settings.existing, settings.create_index), (Existing::Refuse, CreateIndex::Foreground));
+    assert!(!settings.fence_writes);
     assert_eq!(settings.checkpoint_uri, CheckpointUri::Target);
     assert_eq!(settings.checkpoint_namespace.to_string(), "mongoshake.ckpt_default");
     assert_eq!(settings.partition_size, 256 << 20);
@@ -90,6 +91,7 @@ fn every_setting_can_be_given_in_every_place_that_it_has() {
         ("rename", "a:e,c.d:c.f"),
         ("existing", "drop"),
         ("create-index", "background"),
+        ("fence-writes", "yes"),
         ("checkpoint-uri", "mongodb://c/"),
         ("checkpoint-namespace", "other.ckpt"),
         ("partition-size", "1.5GB"),
@@ -123,6 +125,7 @@ fn every_setting_can_be_given_in_every_place_that_it_has() {
         assert_eq!(settings.filter.to_string(), "a,b,c.d but a.x", "{place}");
         assert_eq!(settings.renames.to_string(), "a:e,c.d:c.f", "{place}");
         assert_eq!((settings.existing, settings.create_index), (Existing::Drop, CreateIndex::Background), "{place}");
+        assert!(settings.fence_writes, "{place}");
         assert!(
             matches!(&settings.checkpoint_uri, CheckpointUri::Uri(uri) if uri.expose() == "mongodb://c/"),
             "{place}"
@@ -294,6 +297,7 @@ fn bad_input() {
         (&["step", "all", "--existing", "replace"], &[], "", &["--existing replace:", "refuse, drop, keep"]),
         (STEP_ALL, &[], "existing = 'Drop'", &["`existing = \"Drop\"`", "refuse, drop, keep"]),
         (&["step", "all", "--drop-committed"], &[], "", &["--existing drop", "`refuse`"]),
+        (&["step", "all", "--fence-writes", "true"], &[], "", &["--fence-writes true:", "yes, no"]),
         (
             &["step", "all", "--create-index", "later"],
             &[],
