@@ -13,12 +13,15 @@ use crate::cli::Command;
 use crate::connection_string::ConnectionString;
 use crate::environment::Environment;
 use crate::error::{Error, Result};
-use crate::model::choice::{CreateIndex, Existing};
+use crate::model::choice::{CreateIndex, Existing, OnConflict};
 use crate::model::job_name::JobName;
 use crate::model::namespace::{Filter, Namespace, Pattern, Renames};
 use crate::model::size;
 use crate::telemetry::LogFormat;
-use layer::{CREATE_INDEX, EXISTING, Given, LOG_FORMATS, LOG_LEVELS, Layers, Places, RawArguments, SETTINGS, nearest};
+use layer::{
+    CREATE_INDEX, EXISTING, Given, LOG_FORMATS, LOG_LEVELS, Layers, ON_CONFLICT, Places, RawArguments, SETTINGS,
+    nearest,
+};
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -122,6 +125,10 @@ pub struct Settings {
     pub existing: Existing,
     /// They may be dropped although an earlier job committed them.
     pub drop_committed: bool,
+    /// What happens to a foreign document in the way.
+    pub on_conflict: OnConflict,
+    /// How many documents servers may refuse before the copy stops.
+    pub max_rejected: u64,
     /// When indexes are built.
     pub create_index: CreateIndex,
     /// Where the checkpoint goes.
@@ -239,6 +246,12 @@ impl Resolver<'_> {
             renames: self.renames()?,
             existing,
             drop_committed: self.layers.flags.drop_committed,
+            on_conflict: self.word("on-conflict", ON_CONFLICT, &OnConflict::ALL)?.unwrap_or_default(),
+            max_rejected: self
+                .parsed("max-rejected", |text| {
+                    text.parse().map_err(|_| "write a number of documents, from 0 on".to_owned())
+                })?
+                .unwrap_or_default(),
             create_index: self.word("create-index", CREATE_INDEX, &CreateIndex::ALL)?.unwrap_or_default(),
             checkpoint_uri: self.checkpoint_uri()?,
             checkpoint_namespace: self

@@ -3,6 +3,7 @@
 
 use super::deliver::Delivery;
 use super::partition::{self, Advance, Ended, LANE_KIB};
+use super::rejects::Rejects;
 use crate::claim::Claim;
 use crate::context::{Context, Servers};
 use crate::error::{Error, Kind, Result};
@@ -41,6 +42,7 @@ struct Run {
     /// Somebody waits for a save, or a segment is full.
     wanted: Notify,
     memory: Arc<Semaphore>,
+    rejects: Arc<Rejects>,
     prepared: HashMap<u32, PreparedEntry>,
     not_before: Optime,
 }
@@ -61,6 +63,8 @@ pub async fn run(
     let sealed = pages::read_proofs(&context.documents, &spec.lane, progress.segments).await?;
     let finished: BTreeSet<PartitionNumber> =
         sealed.iter().chain(&progress.finished).map(|record| record.partition.number).collect();
+    let rejects = Rejects::new(context.documents.clone(), spec.lane.clone(), context.settings.max_rejected);
+    rejects.ensure_not_too_many().await?;
     let run = Arc::new(Run {
         context: context.clone(),
         servers: servers.clone(),
@@ -68,6 +72,7 @@ pub async fn run(
         live: Mutex::new(progress),
         wanted: Notify::new(),
         memory: Arc::new(Semaphore::new(LANE_KIB)),
+        rejects: Arc::new(rejects),
         prepared: prepared.iter().map(|entry| (entry.ordinal.0, entry.clone())).collect(),
         not_before,
     });
@@ -152,6 +157,8 @@ impl Run {
             created: prepared.created,
             replay,
             not_before: self.not_before,
+            on_conflict: self.context.settings.on_conflict,
+            rejects: Arc::clone(&self.rejects),
             claim: Arc::clone(&self.claim),
             empty_probes: AtomicUsize::new(0),
         };

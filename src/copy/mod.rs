@@ -10,3 +10,6 @@
 pub mod deliver;
 pub mod lane;
 pub mod partition;
+pub mod rejects;
+mod send;
+mod settle;

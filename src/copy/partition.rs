@@ -1,7 +1,7 @@
 //! Copying one partition: a scan reads ahead, several batches are in flight, and the cursor follows behind over what
 //! is acknowledged without a gap.
 
-use super::deliver::{Batch, Delivery};
+use super::deliver::{Batch, Delivery, Extent};
 use crate::error::{Error, Result};
 use crate::model::cursor::{Acknowledged, BatchNumber, Key, Position, Tracker};
 use crate::model::finding::Finding;
@@ -142,7 +142,8 @@ impl Reader {
         let permit = permit.map_err(|error| Error::internal(error.to_string()))?;
         let after = std::mem::replace(&mut self.after, Position::After(last.clone()));
         // The receiver is gone only when the partition has ended with an error, which is what is reported.
-        match self.batches.send((Batch { documents, after, last }, permit)).await {
+        let extent = Extent::Range { after, last: last.clone() };
+        match self.batches.send((Batch { documents, extent, last }, permit)).await {
             Ok(()) => Ok(()),
             Err(_) => std::future::pending().await,
         }

@@ -5,6 +5,7 @@ use super::failure::{Side, code, code_of};
 use crate::connection_string::ConnectionString;
 use crate::error::{Error, Result};
 use crate::model::identity::Identity;
+use crate::model::server::{Limits, Version};
 use bson::{Bson, Document, RawDocumentBuf, doc};
 use mongodb::Client;
 use mongodb::error::Error as DriverError;
@@ -32,6 +33,9 @@ pub struct Deployment {
     pub side: Side,
     /// What it is.
     pub identity: Identity,
+    /// What its servers take at most.
+    pub limits: Limits,
+    version: Version,
     client: Client,
     wire_version: i32,
     comment: Comment,
@@ -107,7 +111,8 @@ impl Deployment {
             processes: process.into_iter().collect(),
             hosts,
         };
-        Ok(Self { side, identity, client, wire_version, comment })
+        let version = version(&client, &comment).await.map_err(|error| failed(&error))?;
+        Ok(Self { side, identity, limits: limits(&hello), version, client, wire_version, comment })
     }
 
     /// The same deployment, with another comment on its commands.
@@ -119,6 +124,11 @@ impl Deployment {
     /// Whether write commands take `collectionUUID` (6.0).
     pub fn takes_collection_uuid(&self) -> bool {
         self.wire_version >= COLLECTION_UUID_WIRE_VERSION
+    }
+
+    /// Whether writes can be told to keep `Timestamp(0, 0)`.
+    pub fn keeps_empty_timestamps(&self) -> bool {
+        self.version.keeps_empty_timestamps()
     }
 
     /// Runs a command on the primary, with the comment added.
@@ -184,6 +194,28 @@ async fn replica_set_id(client: &Client, comment: &Comment) -> Result<Option<Str
         Err(error) if code_of(&error) == Some(code::UNAUTHORIZED) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// What a reply to `hello` says of limits.
+fn limits(hello: &Document) -> Limits {
+    let usual = Limits::default();
+    let limit = |name: &str, usual: usize| {
+        hello.get_i32(name).ok().and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usual)
+    };
+    Limits {
+        document: limit("maxBsonObjectSize", usual.document),
+        message: limit("maxMessageSizeBytes", usual.message),
+        documents: limit("maxWriteBatchSize", usual.documents),
+    }
+}
+
+/// The server's version. One that does not say it counts as the oldest.
+async fn version(client: &Client, comment: &Comment) -> Result<Version, DriverError> {
+    let command = doc! { "buildInfo": 1, "comment": Bson::from(comment) };
+    let reply = client.database("admin").run_command(command).await?;
+    let parts = reply.get_array("versionArray").map(Vec::as_slice).unwrap_or_default();
+    let part = |place: usize| parts.get(place).and_then(Bson::as_i32).unwrap_or_default();
+    Ok(Version { major: part(0), minor: part(1), patch: part(2) })
 }
 
 fn truncated(text: &str, bytes: usize) -> String {

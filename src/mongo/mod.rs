@@ -11,6 +11,7 @@ pub mod marker;
 pub mod read;
 pub mod scan;
 pub mod split;
+pub mod upsert;
 pub mod write;
 
 use bson::{Bson, Document};

@@ -4,6 +4,7 @@ use super::checkpoint::timestamp;
 use super::deployment::Deployment;
 use super::failure::is_empty_range;
 use crate::model::cursor::Key;
+use crate::model::element::kind;
 use crate::model::job::Optime;
 use crate::model::namespace::Namespace;
 use crate::model::partition::{Bound, Range};
@@ -11,6 +12,15 @@ use bson::{RawBsonRef, RawDocumentBuf, rawdoc};
 use futures_util::StreamExt;
 use mongodb::error::Error as DriverError;
 use std::collections::HashMap;
+
+/// The read concern of what a majority has, not older than a time.
+fn majority(not_before: Option<Optime>) -> RawDocumentBuf {
+    let mut concern = rawdoc! { "level": "majority" };
+    if let Some(time) = not_before {
+        concern.append(bson::cstr!("afterClusterTime"), RawBsonRef::Timestamp(timestamp(time)));
+    }
+    concern
+}
 
 /// The document that the source has under this `_id` now, majority-committed.
 ///
@@ -23,15 +33,11 @@ pub async fn document(
     not_before: Option<Optime>,
 ) -> std::result::Result<Option<RawDocumentBuf>, DriverError> {
     let wanted = key.named("$eq");
-    let mut concern = rawdoc! { "level": "majority" };
-    if let Some(time) = not_before {
-        concern.append(bson::cstr!("afterClusterTime"), RawBsonRef::Timestamp(timestamp(time)));
-    }
     let command = rawdoc! {
         "find": namespace.collection(),
         "filter": { "_id": wanted },
         "limit": 1,
-        "readConcern": concern,
+        "readConcern": majority(not_before),
         "comment": deployment.comment().0.as_str(),
     };
     let mut cursor = deployment.batches(namespace.db(), command).await?;
@@ -41,6 +47,64 @@ pub async fn document(
         }
     }
     Ok(None)
+}
+
+/// How many `_id`s one `find` looks for at most.
+const KEYS: usize = 1_000;
+
+/// The documents with these `_id`s, majority-committed, by `_id`.
+///
+/// # Errors
+/// The driver's.
+pub async fn documents_with(
+    deployment: &Deployment,
+    namespace: &Namespace,
+    keys: &[Key],
+    not_before: Option<Optime>,
+) -> std::result::Result<HashMap<Key, RawDocumentBuf>, DriverError> {
+    let mut found = HashMap::new();
+    let mut keys = keys;
+    while !keys.is_empty() {
+        let fitting = deployment.limits.fitting(keys.iter().take(KEYS).map(Key::size));
+        let (these, rest) = keys.split_at(fitting);
+        keys = rest;
+        let command = rawdoc! {
+            "find": namespace.collection(),
+            "filter": { "_id": one_of(these) },
+            "readConcern": majority(not_before),
+            "comment": deployment.comment().0.as_str(),
+        };
+        let mut cursor = deployment.batches(namespace.db(), command).await?;
+        while let Some(batch) = cursor.next().await {
+            for value in batch?.doc_slices()? {
+                if let RawBsonRef::Document(document) = value?
+                    && let Some(key) = Key::of(document)
+                {
+                    found.insert(key, document.to_owned());
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// `{$in: [keys]}`, put together by hand since a key may hold text that is no UTF-8.
+fn one_of(keys: &[Key]) -> RawDocumentBuf {
+    let mut elements = Vec::new();
+    for (place, key) in keys.iter().enumerate() {
+        let with_name = key.named(&place.to_string()).into_bytes();
+        // Without the length before it and the NUL behind it.
+        elements.extend_from_slice(&with_name[4..with_name.len() - 1]);
+    }
+    let array = document_of(&elements);
+    document_of(&[&[kind::ARRAY], b"$in\0".as_slice(), array.as_bytes()].concat())
+}
+
+/// The document of these elements.
+fn document_of(elements: &[u8]) -> RawDocumentBuf {
+    let length = (elements.len() + 5) as u32;
+    let bytes = [&length.to_le_bytes(), elements, &[0]].concat();
+    RawDocumentBuf::from_bytes(bytes).expect("has the length that it says")
 }
 
 /// The documents whose `_id` is in a range, by `_id`. At most `most` of them, 0 for all.

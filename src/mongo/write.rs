@@ -45,6 +45,14 @@ impl Documents {
         RawDocument::from_bytes(self.bytes.get(start..end)?).ok()
     }
 
+    /// Those at these places.
+    #[must_use]
+    pub fn pick(&self, places: &[usize]) -> Self {
+        let mut picked = Self::default();
+        places.iter().filter_map(|place| self.get(*place)).for_each(|document| picked.push(document));
+        picked
+    }
+
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &RawDocument> {
         (0..self.len()).filter_map(|index| self.get(index))
@@ -126,6 +134,7 @@ pub async fn insert(
         "comment": target.comment().0.as_str(),
     };
     append_uuid(target, uuid, &mut command);
+    append_bypass(target, &mut command);
     let command = documents.append_to(command).map_err(DriverError::custom)?;
     crash::around("insert", target.run_raw(namespace.db(), command)).await.map(|reply| answer(&reply))
 }
@@ -149,6 +158,7 @@ pub async fn replace(
         "comment": target.comment().0.as_str(),
     };
     append_uuid(target, uuid, &mut command);
+    append_bypass(target, &mut command);
     crash::around("replace", target.run_raw(namespace.db(), command)).await.map(|reply| answer(&reply))
 }
 
@@ -172,8 +182,15 @@ fn by_id(key: &Key) -> RawDocumentBuf {
     rawdoc! { "_id": key.named("$eq") }
 }
 
+/// Lets `Timestamp(0, 0)` stay what it is, where the server can be told so.
+fn append_bypass(target: &Deployment, command: &mut RawDocumentBuf) {
+    if target.keeps_empty_timestamps() {
+        command.append(bson::cstr!("bypassEmptyTsReplacement"), true);
+    }
+}
+
 /// Makes the server refuse (361) when the name means another collection by now (6.0).
-fn append_uuid(target: &Deployment, uuid: &str, command: &mut RawDocumentBuf) {
+pub(super) fn append_uuid(target: &Deployment, uuid: &str, command: &mut RawDocumentBuf) {
     if target.takes_collection_uuid()
         && let Some(Bson::Binary(binary)) = catalog::uuid_binary(uuid)
     {
@@ -181,7 +198,7 @@ fn append_uuid(target: &Deployment, uuid: &str, command: &mut RawDocumentBuf) {
     }
 }
 
-fn answer(reply: &Document) -> Answer {
+pub(super) fn answer(reply: &Document) -> Answer {
     if let Some(error) = reply.get("writeConcernError") {
         return Answer::NoMajority(error.to_string());
     }
