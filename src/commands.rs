@@ -4,8 +4,10 @@ use crate::abandon;
 use crate::cli::{Command, StepName};
 use crate::config::Settings;
 use crate::context::Context;
+use crate::control;
 use crate::driver::{self, Named};
 use crate::error::{Error, Result};
+use crate::model::limit::Change;
 use crate::model::step::Step;
 use crate::output;
 use crate::progress;
@@ -13,7 +15,7 @@ use crate::state::document::Documents;
 use crate::status::{self, Status};
 use crate::stop::{Reason, Stop};
 use crate::telemetry::LogFormat;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -57,6 +59,7 @@ async fn run_async(command: Command, settings: Settings) -> Result<Outcome> {
         Command::Step(step) => run_steps(&context, step).await,
         Command::Status { json } => show_status(&context, json).await,
         Command::Jobs => list_jobs(&context).await,
+        Command::Control { change, json } => show_control(&context, change, json).await,
         Command::Abandon => output::result_line(&abandon::run(&context).await?).map(|()| Outcome::Done),
     }
 }
@@ -118,6 +121,21 @@ async fn show_status(context: &Context, as_json: bool) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
+async fn show_control(context: &Context, change: Change, as_json: bool) -> Result<Outcome> {
+    let control = control::run(context, change).await?;
+    let name = context.settings.job.to_string();
+    if as_json {
+        let mut value = json!({ "job": name });
+        if let (Some(value), Ok(Value::Object(fields))) = (value.as_object_mut(), serde_json::to_value(&control)) {
+            value.extend(fields);
+        }
+        output::result_json(&value)?;
+    } else {
+        output::result_line(&format!("{name}: {}", control.text()))?;
+    }
+    Ok(Outcome::Done)
+}
+
 async fn list_jobs(context: &Context) -> Result<Outcome> {
     let store = context.documents.store();
     let keys = Documents::new(std::sync::Arc::clone(store), "").list("").await?;
@@ -159,6 +177,9 @@ fn text(status: &Status) -> String {
             "  lane {}/{}: {}, {} of {} partitions, {} documents, claimed {} times",
             lane.shard, lane.lane, lane.status, lane.finished, lane.partitions, lane.written, lane.epoch
         ));
+    }
+    if status.control.changed.is_some() {
+        lines.push(format!("  control: {}", status.control.text()));
     }
     if let Some(replayed) = status.documents.replayed.filter(|replayed| *replayed > 0) {
         lines.push(format!("  {replayed} documents were sent once more after a stop, and recognised"));
