@@ -6,6 +6,7 @@
 
 use crate::config::layer::{self, RawArguments};
 use crate::error::{Error, Result};
+use crate::model::limit::Change;
 use crate::redact;
 use clap::builder::{PossibleValue, TypedValueParser};
 use clap::error::ErrorKind;
@@ -35,6 +36,13 @@ pub enum Command {
     },
     /// List the jobs of a state store.
     Jobs,
+    /// Show or change what limits a job while it runs.
+    Control {
+        /// What is to be changed; nothing is only shown.
+        change: Change,
+        /// As one JSON object.
+        json: bool,
+    },
     /// Give a job up.
     Abandon,
     /// List the documents that are not on the target, or try them again.
@@ -145,6 +153,13 @@ pub fn parse<I: IntoIterator<Item = OsString>>(arguments: I) -> Result<Parsed> {
             jobs.log.take_into(&mut raw);
             Command::Jobs
         }
+        Commands::Control(control) => {
+            control.job.take_into(&mut raw);
+            control.store.take_into(&mut raw);
+            control.log.take_into(&mut raw);
+            let change = Change::parse(control.changes.iter().map(String::as_str)).map_err(Error::bad_input)?;
+            Command::Control { change, json: control.json }
+        }
         Commands::Abandon(abandon) => {
             abandon.job.take_into(&mut raw);
             abandon.store.take_into(&mut raw);
@@ -220,6 +235,8 @@ enum Commands {
     Status(StatusArguments),
     /// List the jobs of a state store
     Jobs(JobsArguments),
+    /// Show or change what limits a job while it runs, on whatever machine: rates, pause, resume
+    Control(ControlArguments),
     /// Undo what a job holds outside its state, and mark it abandoned
     Abandon(AbandonArguments),
     /// List the documents that the target did not take, or try them again
@@ -255,6 +272,8 @@ struct StepArguments {
     #[command(flatten)]
     resources: ResourceFlags,
     #[command(flatten)]
+    limits: LimitFlags,
+    #[command(flatten)]
     work: WorkFlags,
     #[command(flatten)]
     part: PartFlags,
@@ -271,6 +290,7 @@ impl StepArguments {
         self.target.take_into(raw);
         self.reading.take_into(raw);
         self.resources.take_into(raw);
+        self.limits.take_into(raw);
         self.work.take_into(raw);
         self.part.take_into(raw);
         self.log.take_into(raw);
@@ -294,6 +314,24 @@ struct StatusArguments {
 #[derive(Args)]
 #[command(next_line_help = true, after_help = SETTINGS_NOTE)]
 struct JobsArguments {
+    #[command(flatten)]
+    store: StoreFlags,
+    #[command(flatten)]
+    log: LogFlags,
+}
+
+#[derive(Args)]
+#[command(next_line_help = true, after_help = SETTINGS_NOTE)]
+struct ControlArguments {
+    /// What to change: max-documents-per-second=N, max-bytes-per-second=SIZE (each also =none, or =default: what the flags
+    /// of each run say), pause, resume; without any, shows what was said. Workers notice it within about a second
+    #[arg(value_name = "CHANGE")]
+    changes: Vec<String>,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    job: JobFlag,
     #[command(flatten)]
     store: StoreFlags,
     #[command(flatten)]
@@ -580,6 +618,26 @@ impl ReadingFlags {
 }
 
 #[derive(Args)]
+#[command(next_help_heading = "Limits")]
+struct LimitFlags {
+    /// The most documents a second that all workers of the job copy together, 1 to 1000000000; `mongoferry control`
+    /// changes it while they run [default: none] [env: MONGOFERRY_MAX_DOCUMENTS_PER_SECOND]
+    #[arg(long, value_name = "N|none", allow_hyphen_values = true)]
+    max_documents_per_second: Option<String>,
+    /// The most bytes a second, 1KiB to 1TiB, as the size of the documents' BSON; the same [default: none] [env:
+    /// MONGOFERRY_MAX_BYTES_PER_SECOND]
+    #[arg(long, value_name = "SIZE|none", allow_hyphen_values = true)]
+    max_bytes_per_second: Option<String>,
+}
+
+impl LimitFlags {
+    fn take_into(&self, raw: &mut RawArguments) {
+        raw.set("max-documents-per-second", &self.max_documents_per_second);
+        raw.set("max-bytes-per-second", &self.max_bytes_per_second);
+    }
+}
+
+#[derive(Args)]
 #[command(next_help_heading = "Time")]
 struct WorkFlags {
     /// Begin to stop when this much time is used up, at least 1s; exits with 75 within 2 s more [default: no limit] [env:
@@ -699,7 +757,7 @@ mod tests {
     #[test]
     fn help_texts() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/help");
-        for command in ["", "step", "status", "jobs", "abandon", "rejected", "completions"] {
+        for command in ["", "step", "status", "jobs", "control", "abandon", "rejected", "completions"] {
             let (name, words) =
                 if command.is_empty() { ("mongoferry", vec!["--help"]) } else { (command, vec![command, "--help"]) };
             let text = format!("{}\n", printed(&words));

@@ -15,6 +15,7 @@ use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::model::choice::{CreateIndex, Existing, OnConflict, ReadOrder, ReadPreference};
 use crate::model::job_name::JobName;
+use crate::model::limit::{Quantity, RateLimits};
 use crate::model::namespace::{Filter, Namespace, Pattern, Renames};
 use crate::model::size;
 use crate::telemetry::LogFormat;
@@ -167,6 +168,8 @@ pub struct Settings {
     pub max_readers: usize,
     /// How many batches it sends at once at most.
     pub max_writers: usize,
+    /// The most that all workers of the job send a second, until `control` says otherwise.
+    pub rate_limits: RateLimits,
     /// When to begin to stop; never when none.
     pub time_budget: Option<Duration>,
     /// How often a lane saves: at most a third of the lease.
@@ -292,6 +295,10 @@ impl Resolver<'_> {
             memory: self.size("memory", MEMORY_RANGE)?.unwrap_or(DEFAULT_MEMORY),
             max_readers: self.number("max-readers", READERS_RANGE)?.unwrap_or(DEFAULT_MAX_READERS) as usize,
             max_writers: self.number("max-writers", WRITERS_RANGE)?.unwrap_or(DEFAULT_MAX_WRITERS) as usize,
+            rate_limits: RateLimits {
+                documents: self.rate_limit(Quantity::Documents)?,
+                bytes: self.rate_limit(Quantity::Bytes)?,
+            },
             time_budget: self.duration("time-budget", SHORTEST_TIME_BUDGET..=Duration::MAX)?,
             save_interval: self.save_interval(&state, lease)?,
             lease,
@@ -348,6 +355,10 @@ impl Resolver<'_> {
             }
             Err(format!("must be from {} to {}", size::show(*range.start()), size::show(*range.end())))
         })
+    }
+
+    fn rate_limit(&self, quantity: Quantity) -> Result<Option<u64>> {
+        Ok(self.parsed(quantity.name(), |text| quantity.parse(text))?.flatten())
     }
 
     /// Giving up a job is not done by default: the name has to be said somewhere.

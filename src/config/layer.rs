@@ -107,6 +107,8 @@ pub const SETTINGS: &[Setting] = &[
     one("memory"),
     one("max-readers"),
     one("max-writers"),
+    one("max-documents-per-second"),
+    one("max-bytes-per-second"),
     one("time-budget"),
     one("save-interval"),
     one("lease"),
