@@ -10,6 +10,7 @@
 use super::counts::Counts;
 use super::cursor::Position;
 use super::finding::{Findings, Note};
+use super::pace::Moved;
 use super::plan::{LaneName, PartitionNumber, PartitionSpec};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -90,6 +91,9 @@ pub struct LaneProgress {
     pub sealed: u32,
     /// What those moved.
     pub sealed_counts: Counts,
+    /// What was counted when it was last claimed: with the time since then, how fast its worker is.
+    #[serde(default, skip_serializing_if = "Moved::is_zero")]
+    pub counted_before: Moved,
 }
 
 impl LaneProgress {
@@ -106,12 +110,14 @@ impl LaneProgress {
             segments: 0,
             sealed: 0,
             sealed_counts: Counts::default(),
+            counted_before: Moved::default(),
         }
     }
 
     /// What a new claim does first: everything begun so far may be on the target already.
     pub fn claimed(&mut self) {
         self.replay_below = self.begun_below;
+        self.counted_before = Moved::of(&self.counts());
     }
 
     /// Everything counted so far, open partitions included.

@@ -15,6 +15,7 @@ pub mod job_name;
 pub mod lane;
 pub mod lease;
 pub mod namespace;
+pub mod pace;
 pub mod partition;
 pub mod plan;
 pub mod size;
