@@ -6,6 +6,7 @@ use crate::config::Settings;
 use crate::context::Context;
 use crate::driver::{self, Named};
 use crate::error::{Error, Result};
+use crate::http;
 use crate::model::step::Step;
 use crate::output;
 use crate::progress;
@@ -62,12 +63,18 @@ async fn run_async(command: Command, settings: Settings) -> Result<Outcome> {
 }
 
 async fn run_steps(context: &Context, name: StepName) -> Result<Outcome> {
-    let shown = progress::show(context);
+    // Before anything is connected to: an address that cannot be had is bad input.
+    let listening = match context.settings.http {
+        Some(address) => Some(http::listen(address).await?),
+        None => None,
+    };
+    let (shown, looks) = progress::show(context, listening.is_some());
+    let served = listening.map(|listening| http::serve(listening, context, looks));
     let result = match single(name) {
         None => driver::run_all(context).await,
         Some(step) => driver::run_step(context, step, Named::ByHand).await,
     };
-    drop(shown);
+    drop((served, shown));
     let is_json = context.settings.log_format == LogFormat::Json;
     match result? {
         driver::Outcome::Done { step, summary } => {

@@ -82,6 +82,9 @@ pub struct Status {
     pub notes: Vec<Note>,
     /// The checkpoints by replica set (`ckptMap`), once captured.
     pub checkpoint: Option<BTreeMap<String, CheckpointStatus>>,
+    /// By the run that holds any work: when the one that was saved longest ago was saved.
+    #[serde(skip)]
+    pub saved_by: BTreeMap<String, String>,
 }
 
 /// A step.
@@ -214,6 +217,17 @@ impl Status {
 }
 
 impl JobStatus {
+    /// All of them.
+    pub const ALL: [JobStatus; 7] = [
+        JobStatus::Running,
+        JobStatus::Yielded,
+        JobStatus::Stopped,
+        JobStatus::Findings,
+        JobStatus::Failed,
+        JobStatus::Done,
+        JobStatus::Abandoned,
+    ];
+
     /// Its word, as in JSON.
     pub fn word(self) -> &'static str {
         match self {
@@ -286,6 +300,7 @@ fn status(name: &str, facts: Facts<'_>) -> Status {
             rejected: counts.rejected_bytes,
             replayed: None,
         },
+        saved_by: saved_by(&all),
         namespaces,
         lanes: lane_statuses,
         findings,
@@ -361,11 +376,17 @@ struct Standing {
     status: WorkStatus,
     is_silent: bool,
     saved: String,
+    run: Option<String>,
 }
 
 impl Standing {
     fn of<P>(work: &Work<P>) -> Self {
-        Self { status: work.status.clone(), is_silent: is_silent(&work.lease, &work.saved), saved: work.saved.clone() }
+        Self {
+            status: work.status.clone(),
+            is_silent: is_silent(&work.lease, &work.saved),
+            saved: work.saved.clone(),
+            run: work.lease.holder.as_ref().map(|holder| holder.run.clone()),
+        }
     }
 
     fn word(&self) -> &'static str {
@@ -387,6 +408,18 @@ fn is_silent(lease: &Lease, saved: &str) -> bool {
     let process = lease.holder.as_ref().and_then(|holder| holder.process.as_ref());
     process.is_some_and(process::is_dead)
         || clock::wall_since(saved).is_some_and(|age| age > lease.length() * SILENT_LEASES)
+}
+
+fn saved_by(all: &[Standing]) -> BTreeMap<String, String> {
+    let mut oldest: BTreeMap<String, String> = BTreeMap::new();
+    for standing in all.iter().filter(|standing| standing.status == WorkStatus::Running) {
+        let Some(run) = &standing.run else { continue };
+        let saved = oldest.entry(run.clone()).or_insert_with(|| standing.saved.clone());
+        if standing.saved < *saved {
+            saved.clone_from(&standing.saved);
+        }
+    }
+    oldest
 }
 
 fn job_status(all: &[Standing], is_committed: bool, is_abandoned: bool) -> (JobStatus, Option<String>) {
@@ -442,7 +475,14 @@ fn step_status(step: Step, facts: &Facts<'_>, namespaces: &[NamespaceStatus]) ->
         (JobStatus::Stopped | JobStatus::Done, _) => "stopped",
         (status, _) => status.word(),
     };
-    StepStatus { step, status: status.to_owned(), started: first_part, finished: None, summary: String::new(), collections }
+    StepStatus {
+        step,
+        status: status.to_owned(),
+        started: first_part,
+        finished: None,
+        summary: String::new(),
+        collections,
+    }
 }
 
 /// How many collections a step is through with.

@@ -91,6 +91,7 @@ pub const SETTINGS: &[Setting] = &[
     flag("shard"),
     flag("lane"),
     flag("namespace"),
+    one("http"),
     one("log-format"),
     one("log-level"),
     switch("quiet"),

@@ -104,8 +104,11 @@ impl Rate {
     /// How long what is left will take at this rate: by bytes, and by documents where no bytes are left. None when
     /// nothing is left (the estimate is used up, yet the work is not done) or nothing moves.
     pub fn eta(&self, left: Moved) -> Option<Duration> {
-        let (amount, per_second) =
-            if left.bytes > 0 { (left.bytes, self.bytes_per_second) } else { (left.documents, self.documents_per_second) };
+        let (amount, per_second) = if left.bytes > 0 {
+            (left.bytes, self.bytes_per_second)
+        } else {
+            (left.documents, self.documents_per_second)
+        };
         if amount == 0 || per_second <= 0.0 {
             return None;
         }
