@@ -2,6 +2,8 @@
 //! runs anywhere. All counts come from saved documents, so they never go down.
 
 mod reader;
+#[cfg(test)]
+pub mod samples;
 pub mod text;
 
 pub use reader::Reader;

@@ -215,3 +215,122 @@ impl Metrics {
 fn escape(value: &str) -> String {
     redact(value).replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::pace::Rate;
+    use crate::status::samples::{namespace, status};
+    use std::collections::{BTreeMap, BTreeSet};
+
+    /// A sample: its labels, its value.
+    type Sample = (BTreeMap<String, String>, f64);
+
+    /// Reads the format as a scraper does, and is strict where that is lenient: every sample belongs to the family whose
+    /// HELP and TYPE stand right before it, no family comes twice, no series comes twice.
+    fn parse(text: &str) -> BTreeMap<String, (String, Vec<Sample>)> {
+        assert!(text.ends_with('\n'));
+        let mut families: BTreeMap<String, (String, Vec<Sample>)> = BTreeMap::new();
+        let mut helped = "";
+        for line in text.lines() {
+            if let Some(help) = line.strip_prefix("# HELP ") {
+                helped = help.split_once(' ').map_or(help, |(name, _)| name);
+            } else if let Some(of) = line.strip_prefix("# TYPE ") {
+                let (name, kind) = of.split_once(' ').unwrap_or_default();
+                assert!(name == helped && ["counter", "gauge"].contains(&kind), "{line}");
+                assert_eq!(name.ends_with("_total"), kind == "counter", "{line}");
+                assert!(families.insert(name.to_owned(), (kind.to_owned(), Vec::new())).is_none(), "{line}");
+            } else {
+                let name_length = line.find(['{', ' ']).unwrap_or(line.len());
+                let (name, rest) = line.split_at(name_length);
+                assert_eq!(name, helped, "{line}");
+                let is_name = |byte: u8| byte.is_ascii_lowercase() || byte == b'_';
+                assert!(name.starts_with("mongoferry_") && name.bytes().all(is_name), "{line}");
+                let (labels, value) = labels(rest);
+                let value: f64 = value.trim().parse().unwrap_or_else(|error| panic!("{error}: {line}"));
+                let samples = &mut families.get_mut(name).unwrap_or_else(|| panic!("no TYPE: {line}")).1;
+                assert!(samples.iter().all(|(other, _)| *other != labels), "twice: {line}");
+                samples.push((labels, value));
+            }
+        }
+        families
+    }
+
+    fn labels(text: &str) -> (BTreeMap<String, String>, &str) {
+        let mut labels = BTreeMap::new();
+        let Some(mut rest) = text.strip_prefix('{') else { return (labels, text) };
+        loop {
+            let (name, quoted) = rest.split_once("=\"").unwrap_or_else(|| panic!("no label: {text}"));
+            let mut value = String::new();
+            let mut characters = quoted.char_indices();
+            let end = loop {
+                match characters.next() {
+                    Some((at, '"')) => break at + 1,
+                    Some((_, '\\')) => match characters.next() {
+                        Some((_, 'n')) => value.push('\n'),
+                        Some((_, escaped @ ('\\' | '"'))) => value.push(escaped),
+                        other => panic!("{other:?} is escaped: {text}"),
+                    },
+                    Some((_, character)) => value.push(character),
+                    None => panic!("no end: {text}"),
+                }
+            };
+            assert!(labels.insert(name.to_owned(), value).is_none(), "{text}");
+            rest = &quoted[end..];
+            match rest.strip_prefix(',') {
+                Some(more) => rest = more,
+                None => return (labels, rest.strip_prefix('}').unwrap_or_else(|| panic!("no brace: {text}"))),
+            }
+        }
+    }
+
+    fn look(namespaces: Vec<NamespaceStatus>) -> Look {
+        Look {
+            status: Some(Status { namespaces, ..status() }),
+            rate: Some(Rate { documents_per_second: 12.5, bytes_per_second: 1e9 }),
+            eta: Some(Duration::from_secs(90)),
+            at: crate::clock::monotonic(),
+            wall: crate::clock::wall(),
+        }
+    }
+
+    #[test]
+    fn the_text_is_what_a_scraper_reads() {
+        let families = parse(&text(Some(&look(Vec::new())), Duration::from_secs(7)));
+        let value = |name: &str| families.get(name).map(|(_, samples)| samples.iter().map(|(_, value)| *value).sum());
+        assert_eq!(value("mongoferry_running_seconds"), Some(7.0));
+        assert_eq!(value("mongoferry_bytes_per_second"), Some(1e9));
+        assert_eq!(value("mongoferry_job_status"), Some(1.0), "it has one status");
+        assert_eq!(value("mongoferry_step_status"), Some(7.0), "each of the steps has one");
+        assert_eq!(parse(&text(None, Duration::ZERO)).len(), 2, "before the first look");
+    }
+
+    #[test]
+    fn names_of_collections_may_hold_anything() {
+        let names = ["a\"b", "a\\b", "a\\\"b\n", "{a=\"b\"} 1", "ä😀", "a\\nb"];
+        let namespaces = names.map(|name| namespace(name, 1));
+        let families = parse(&text(Some(&look(namespaces.to_vec())), Duration::ZERO));
+        let (_, samples) = &families["mongoferry_collection_estimated_bytes"];
+        let shown: BTreeSet<&str> = samples.iter().map(|(labels, _)| labels["namespace"].as_str()).collect();
+        let wanted: Vec<String> = names.iter().map(|name| format!("db.{name}")).collect();
+        assert_eq!(shown, wanted.iter().map(String::as_str).collect());
+    }
+
+    #[test]
+    fn thousands_of_collections_have_a_hundred_series_the_largest_ones() {
+        let namespaces = (0..5000).map(|number| namespace(&format!("c{number}"), number)).collect();
+        let families = parse(&text(Some(&look(namespaces)), Duration::ZERO));
+        let (_, samples) = &families["mongoferry_collection_estimated_bytes"];
+        assert_eq!(samples.len(), MOST_SERIES);
+        assert!(samples.iter().all(|(_, bytes)| *bytes >= 4900.0));
+        let (_, counted) = &families["mongoferry_collections"];
+        assert_eq!(counted.iter().map(|(_, count)| count).sum::<f64>(), 5000.0);
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        crate::redact::register("metric-90x");
+        let shown = text(Some(&look(vec![namespace("metric-90x", 1)])), Duration::ZERO);
+        assert!(shown.contains("db.***") && !shown.contains("metric-90x"));
+    }
+}

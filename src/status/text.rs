@@ -134,3 +134,38 @@ fn remarks(kind: &str, texts: Vec<String>) -> Vec<String> {
     }
     lines
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::{namespace, status};
+    use super::*;
+    use crate::model::finding::Finding;
+    use crate::model::namespace::Namespace;
+
+    #[test]
+    fn a_job_of_thousands_of_collections_fits_on_a_screen() {
+        let mut job = status();
+        job.namespaces = (0..5000).map(|number| namespace(&format!("c{number}"), number)).collect();
+        for (number, namespace) in job.namespaces.iter_mut().enumerate().take(4000) {
+            namespace.status = if number < 30 { "copying" } else { "copied" };
+        }
+        let finding = Finding { namespace: Namespace::new("db", "c"), text: "is odd".into() };
+        job.findings = vec![finding; 3000];
+        let shown = whole(&job);
+        for part in ["  db.c29: copying", "  db.c4999: planned", "30 copying, 1000 planned", "2900 more; --json"] {
+            assert!(shown.contains(part), "{part} is not in {shown}");
+        }
+        assert!(!shown.contains("db.c9: ") && !shown.contains("db.c4000: "), "{shown}");
+        assert!(shown.lines().count() < 140, "{shown}");
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_shown() {
+        let mut job = status();
+        assert_eq!(headline(&job), "sample: running, 0 of about 0 documents, 0 B of about 0 B");
+        job.rate = Some(Rate { documents_per_second: 1234.5, bytes_per_second: 12_345_678.0 });
+        assert!(headline(&job).ends_with("0 B, 12.35 MB/s, 1234 documents/s"), "{}", headline(&job));
+        job.eta_seconds = Some(80);
+        assert!(headline(&job).ends_with("documents/s, ETA 1m 20s"), "{}", headline(&job));
+    }
+}

@@ -148,6 +148,13 @@ fn values() -> Vec<Row> {
             2,
             &["--create-index later", "none, background, foreground"],
         ),
+        row("http without an address", "step all --http 9216", 2, &["--http 9216", "127.0.0.1:9216"]),
+        row(
+            "http on another machine",
+            "step all --http 192.0.2.1:0",
+            2,
+            &["--http 192.0.2.1:0", "no address of this machine"],
+        ),
         row("log-format", "step all --log-format xml", 2, &["--log-format xml", "text, json"]),
         row("log-level", "step all --log-level loud", 2, &["--log-level loud", "error, warn, info, debug, trace"]),
         row("lease without a unit", "step all --lease 15", 2, &["--lease 15", "15s"]),

@@ -2,6 +2,8 @@
 
 use std::fs::File;
 use std::io::{Read, Seek};
+use std::net::SocketAddr;
+use std::os::unix::fs::FileExt;
 use std::process::{Child, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -40,6 +42,23 @@ impl Running {
     pub fn signal(&self, signal: Signal) -> Result<(), Failure> {
         let pid = Pid::from_raw(self.child.id().cast_signed()).ok_or("no process has the number 0")?;
         Ok(kill_process(pid, signal)?)
+    }
+
+    /// Where it serves its progress, once its log says so.
+    pub async fn served_at(&self) -> Result<SocketAddr, Failure> {
+        const SAID: &str = "progress is served on http://";
+        let since = clock::monotonic();
+        loop {
+            let log = written(&self.stderr)?;
+            let found = log.split_once(SAID).and_then(|(_, rest)| rest.split_once('/'));
+            if let Some((address, _)) = found {
+                return Ok(address.parse()?);
+            }
+            if since.elapsed() > Duration::from_secs(60) {
+                return Err(format!("it serves nothing; stderr:\n{log}").into());
+            }
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// Whether it has ended.
@@ -96,4 +115,11 @@ fn read(file: &mut File) -> Result<String, Failure> {
     file.rewind()?;
     file.read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// What a process that still runs has written so far. Does not move the offset, which is the process's own too.
+fn written(file: &File) -> Result<String, Failure> {
+    let mut bytes = vec![0; usize::try_from(file.metadata()?.len())?];
+    let length = file.read_at(&mut bytes, 0)?;
+    Ok(String::from_utf8_lossy(&bytes[..length]).into_owned())
 }
