@@ -108,6 +108,7 @@ async fn draw(mut looks: Looks, bar: ProgressBar) {
     while let Some((look, step)) = next(&mut looks).await {
         if shown != Some(step.step) {
             bar.set_style(style(step.step));
+            bar.reset_elapsed();
             shown = Some(step.step);
         }
         bar.set_prefix(step.step.name());

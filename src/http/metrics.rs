@@ -75,7 +75,13 @@ fn job(out: &mut Metrics, status: &Status) {
     out.one("findings", Kind::Gauge, "What a person must mend or accept.", &[], status.findings.len() as f64);
     out.one("notes", Kind::Gauge, "What a person should know.", &[], status.notes.len() as f64);
     if let Some(percent) = status.percent {
-        out.one("copied_ratio", Kind::Gauge, "How much of the documents is copied, from 0 to 1.", &[], percent / 100.0);
+        out.one(
+            "copied_ratio",
+            Kind::Gauge,
+            "How much of the documents is copied, from 0 to 1.",
+            &[],
+            (percent * 10.0).round() / 1000.0,
+        );
     }
 }
 

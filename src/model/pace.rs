@@ -2,7 +2,7 @@
 //! is `None`, never a guess.
 
 use super::counts::Counts;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use std::collections::VecDeque;
 use std::iter::Sum;
 use std::ops::Add;
@@ -73,9 +73,15 @@ impl Sum for Moved {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Rate {
     /// Documents a second.
+    #[serde(serialize_with = "one_decimal")]
     pub documents_per_second: f64,
     /// Bytes a second.
+    #[serde(serialize_with = "one_decimal")]
     pub bytes_per_second: f64,
+}
+
+fn one_decimal<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64((value * 10.0).round() / 10.0)
 }
 
 impl Add for Rate {

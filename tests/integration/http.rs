@@ -51,7 +51,7 @@ async fn job(name: &str) -> Result<(Ferry, TempDir), Failure> {
         .set("MONGOFERRY_RENAME", format!("{SHARED}:{copy}"))
         .set("MONGOFERRY_CHECKPOINT_NAMESPACE", format!("mongoshake.{copy}"))
         .set("MONGOFERRY_SAVE_INTERVAL", "50ms")
-        .set("MONGOFERRY_LEASE", "60s");
+        .set("MONGOFERRY_LEASE", "10m");
     Ok((ferry, directory))
 }
 
