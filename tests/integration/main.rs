@@ -15,6 +15,7 @@ mod copying;
 mod crashes;
 mod elections;
 mod fencing;
+mod http;
 mod limits;
 mod natural;
 mod order;
