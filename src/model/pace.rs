@@ -119,8 +119,6 @@ impl Pace {
         self.documents.rate = documents;
         self.bytes.rate = bytes;
         self.is_paused = is_paused;
-        // A credit that was earned at a higher rate is worth no more than one at this.
-        self.pay(now);
     }
 
     /// Whether anything is limited, or paused. When not, everything goes.
