@@ -45,12 +45,19 @@ pub enum Command {
     },
     /// Give a job up.
     Abandon,
+    /// List the documents that are not on the target, or try them again.
+    Rejected {
+        /// As one JSON object.
+        json: bool,
+        /// Try them again.
+        retry: bool,
+    },
 }
 
 impl Command {
     /// Speaks to MongoDB, not only to the state store.
     pub fn connects(self) -> bool {
-        matches!(self, Command::Step(_) | Command::Abandon)
+        matches!(self, Command::Step(_) | Command::Abandon | Command::Rejected { retry: true, .. })
     }
 }
 
@@ -163,6 +170,10 @@ pub fn parse<I: IntoIterator<Item = OsString>>(arguments: I) -> Result<Parsed> {
             abandon.log.take_into(&mut raw);
             Command::Abandon
         }
+        Commands::Rejected(rejected) => {
+            rejected.take_into(&mut raw);
+            Command::Rejected { json: rejected.json, retry: rejected.retry }
+        }
         Commands::Completions { shell } => return Ok(Parsed::Print(completions(shell))),
     };
     Ok(Parsed::Run(command, raw))
@@ -228,6 +239,8 @@ enum Commands {
     Control(ControlArguments),
     /// Undo what a job holds outside its state, and mark it abandoned
     Abandon(AbandonArguments),
+    /// List the documents that the target did not take, or try them again
+    Rejected(Box<RejectedArguments>),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -349,6 +362,51 @@ struct AbandonArguments {
 }
 
 #[derive(Args)]
+#[command(next_line_help = true, after_help = SETTINGS_NOTE)]
+struct RejectedArguments {
+    /// Print one JSON object instead of text; docs/command-line.md describes it
+    #[arg(long)]
+    json: bool,
+    /// Once the copy is done, and before commit is: read each of them from the source again, as it is now, and write it
+    /// to the target; exits with 4 while some are left
+    #[arg(long)]
+    retry: bool,
+    #[command(flatten)]
+    job: JobFlag,
+    #[command(flatten)]
+    store: StoreFlags,
+    #[command(flatten)]
+    deployments: DeploymentFlags,
+    #[command(flatten)]
+    selection: SelectionFlags,
+    /// With --retry, for what has another document in its place: leave that, or let the source's document take its place,
+    /// or leave it and be done with it [default: report] [env: MONGOFERRY_ON_CONFLICT]
+    #[arg(long, help_heading = "In the target", value_name = "CHOICE", value_parser = Suggested(layer::ON_CONFLICT))]
+    on_conflict: Option<String>,
+    /// How long a silent worker counts as alive, 1s to 10m [default: 15s] [env: MONGOFERRY_LEASE]
+    #[arg(long, help_heading = "Time", value_name = "DURATION", allow_hyphen_values = true)]
+    lease: Option<String>,
+    /// Claim at once what another worker seems to hold, without waiting for its lease to run out
+    #[arg(long, help_heading = "Time")]
+    takeover: bool,
+    #[command(flatten)]
+    log: LogFlags,
+}
+
+impl RejectedArguments {
+    fn take_into(&self, raw: &mut RawArguments) {
+        self.job.take_into(raw);
+        self.store.take_into(raw);
+        self.deployments.take_into(raw);
+        self.selection.take_into(raw);
+        raw.set("on-conflict", &self.on_conflict);
+        raw.set("lease", &self.lease);
+        raw.takeover = self.takeover;
+        self.log.take_into(raw);
+    }
+}
+
+#[derive(Args)]
 #[command(next_help_heading = "Job and state")]
 struct JobFlag {
     /// The job's name: up to 100 letters, digits, `.`, `_` and `-`. `abandon` wants it said [default: default] [env:
@@ -448,6 +506,8 @@ struct TargetFlags {
     /// With --existing drop: drop also what an earlier job has committed, and what may be live by now
     #[arg(long)]
     drop_committed: bool,
+    #[command(flatten)]
+    refused: RefusedFlags,
     /// Build indexes not at all; in the background, while documents arrive (unique and TTL indexes wait for the end); or
     /// when all documents are there [default: foreground] [env: MONGOFERRY_CREATE_INDEX]
     #[arg(long, value_name = "CHOICE", value_parser = Suggested(layer::CREATE_INDEX))]
@@ -473,6 +533,7 @@ impl TargetFlags {
     fn take_into(&self, raw: &mut RawArguments) {
         raw.set("existing", &self.existing);
         raw.drop_committed = self.drop_committed;
+        self.refused.take_into(raw);
         raw.set("create-index", &self.create_index);
         raw.set("fence-writes", &self.fence_writes);
         raw.set("checkpoint-uri", &self.checkpoint_uri);
@@ -502,6 +563,27 @@ impl ResourceFlags {
         raw.set("memory", &self.memory);
         raw.set("max-readers", &self.max_readers);
         raw.set("max-writers", &self.max_writers);
+    }
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "In the target")]
+struct RefusedFlags {
+    /// When a document that this job did not put there has the `_id` of one that is copied: leave it, as a finding; let
+    /// the source's document of now take its place; or leave it and only count it [default: report] [env:
+    /// MONGOFERRY_ON_CONFLICT]
+    #[arg(long, value_name = "CHOICE", value_parser = Suggested(layer::ON_CONFLICT))]
+    on_conflict: Option<String>,
+    /// How many documents of the whole job the target may refuse, for what is in them, before the copy stops with 4;
+    /// `mongoferry rejected` lists them [default: 0] [env: MONGOFERRY_MAX_REJECTED]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    max_rejected: Option<String>,
+}
+
+impl RefusedFlags {
+    fn take_into(&self, raw: &mut RawArguments) {
+        raw.set("on-conflict", &self.on_conflict);
+        raw.set("max-rejected", &self.max_rejected);
     }
 }
 
@@ -675,7 +757,7 @@ mod tests {
     #[test]
     fn help_texts() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/help");
-        for command in ["", "step", "status", "jobs", "control", "abandon", "completions"] {
+        for command in ["", "step", "status", "jobs", "control", "abandon", "rejected", "completions"] {
             let (name, words) =
                 if command.is_empty() { ("mongoferry", vec!["--help"]) } else { (command, vec![command, "--help"]) };
             let text = format!("{}\n", printed(&words));

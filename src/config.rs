@@ -13,15 +13,15 @@ use crate::cli::Command;
 use crate::connection_string::ConnectionString;
 use crate::environment::Environment;
 use crate::error::{Error, Result};
-use crate::model::choice::{CreateIndex, Existing, ReadOrder, ReadPreference};
+use crate::model::choice::{CreateIndex, Existing, OnConflict, ReadOrder, ReadPreference};
 use crate::model::job_name::JobName;
 use crate::model::limit::{Quantity, RateLimits};
 use crate::model::namespace::{Filter, Namespace, Pattern, Renames};
 use crate::model::size;
 use crate::telemetry::LogFormat;
 use layer::{
-    CREATE_INDEX, EXISTING, FENCE_WRITES, Given, LOG_FORMATS, LOG_LEVELS, Layers, Places, READ_ORDER, READ_PREFERENCE,
-    RawArguments, SETTINGS, nearest,
+    CREATE_INDEX, EXISTING, FENCE_WRITES, Given, LOG_FORMATS, LOG_LEVELS, Layers, ON_CONFLICT, Places, READ_ORDER,
+    READ_PREFERENCE, RawArguments, SETTINGS, nearest,
 };
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -140,6 +140,10 @@ pub struct Settings {
     pub existing: Existing,
     /// They may be dropped although an earlier job committed them.
     pub drop_committed: bool,
+    /// What happens to a foreign document in the way.
+    pub on_conflict: OnConflict,
+    /// How many documents servers may refuse before the copy stops.
+    pub max_rejected: u64,
     /// When indexes are built.
     pub create_index: CreateIndex,
     /// Whether the target refuses what a worker sends that has lost its lane.
@@ -271,6 +275,12 @@ impl Resolver<'_> {
             renames: self.renames()?,
             existing,
             drop_committed: self.layers.flags.drop_committed,
+            on_conflict: self.word("on-conflict", ON_CONFLICT, &OnConflict::ALL)?.unwrap_or_default(),
+            max_rejected: self
+                .parsed("max-rejected", |text| {
+                    text.parse().map_err(|_| "write a number of documents, from 0 on".to_owned())
+                })?
+                .unwrap_or_default(),
             create_index: self.word("create-index", CREATE_INDEX, &CreateIndex::ALL)?.unwrap_or_default(),
             fence_writes: self.word("fence-writes", FENCE_WRITES, &[true, false])?.unwrap_or_default(),
             checkpoint_uri: self.checkpoint_uri()?,

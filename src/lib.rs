@@ -53,6 +53,7 @@ pub mod process;
 pub mod progress;
 pub mod random;
 pub mod redact;
+pub mod rejected;
 pub mod state;
 pub mod status;
 pub mod steps;

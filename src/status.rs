@@ -13,12 +13,14 @@ use crate::model::lease::Lease;
 use crate::model::limit::Control;
 use crate::model::namespace::Namespace;
 use crate::model::plan::{PartitionNumber, PartitionSpec};
+use crate::model::reject;
 use crate::model::step::Step;
 use crate::model::work::{StepProgress, UnitProgress, Work, WorkStatus};
 use crate::process;
 use crate::state::document::Documents;
 use crate::state::keys;
 use crate::state::pages::{self, CatalogHead, PlanHead};
+use crate::state::rejects::{self, Repair};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
@@ -185,7 +187,12 @@ pub async fn read(documents: &Documents, name: &str) -> Result<Option<Status>> {
     let verify = read_units(documents, Step::Verify).await?;
 
     let counts: Counts = lanes.iter().filter_map(|lane| lane.work.as_ref()).map(|work| work.progress.counts()).sum();
-    let (findings, notes) = remarks(&steps, &lanes, &[&index, &verify]);
+    let rejects = rejects::read(documents).await?;
+    let settled: u64 = rejects.repairs.iter().map(|repair| repair.ids.len() as u64).sum();
+    let counts = rejects.repairs.iter().fold(counts, |counts, repair| counts + repair.counts);
+
+    let (mut findings, notes) = remarks(&steps, &lanes, &[&index, &verify]);
+    findings.extend(reject::findings(&rejects.left));
     let mut all: Vec<Standing> = steps.values().map(Standing::of).collect();
     all.extend(lanes.iter().filter_map(|lane| lane.work.as_ref()).map(Standing::of));
     all.extend(index.iter().chain(&verify).map(Standing::of));
@@ -209,7 +216,7 @@ pub async fn read(documents: &Documents, name: &str) -> Result<Option<Status>> {
             read: counts.read,
             written: counts.written,
             replaced: counts.replaced,
-            rejected: counts.rejected,
+            rejected: counts.rejected.saturating_sub(settled),
             replayed: Some(counts.replayed),
         },
         bytes: Amounts {
@@ -220,7 +227,7 @@ pub async fn read(documents: &Documents, name: &str) -> Result<Option<Status>> {
             rejected: counts.rejected_bytes,
             replayed: None,
         },
-        namespaces: namespaces(&catalog, &lanes),
+        namespaces: namespaces(&catalog, &lanes, &rejects.repairs),
         lanes: shown_lanes,
         control: control.as_ref().into(),
         findings,
@@ -449,7 +456,7 @@ struct Copied {
     is_open: bool,
 }
 
-fn namespaces(catalog: &[CatalogEntry], lanes: &[LaneFacts]) -> Vec<NamespaceStatus> {
+fn namespaces(catalog: &[CatalogEntry], lanes: &[LaneFacts], repairs: &[Repair]) -> Vec<NamespaceStatus> {
     let mut copied: HashMap<Ordinal, Copied> = HashMap::new();
     for lane in lanes {
         for partition in &lane.partitions {
@@ -475,6 +482,9 @@ fn namespaces(catalog: &[CatalogEntry], lanes: &[LaneFacts]) -> Vec<NamespaceSta
     }
     let shown = |entry: &CatalogEntry| {
         let found = copied.get(&entry.ordinal);
+        let repairs = || repairs.iter().filter(|repair| repair.namespace == entry.namespace);
+        let repaired: u64 = repairs().map(|repair| repair.counts.written).sum();
+        let settled: u64 = repairs().map(|repair| repair.ids.len() as u64).sum();
         NamespaceStatus {
             namespace: entry.namespace.clone(),
             target: found.map(|found| found.target.clone()),
@@ -485,8 +495,8 @@ fn namespaces(catalog: &[CatalogEntry], lanes: &[LaneFacts]) -> Vec<NamespaceSta
                 _ => "planned",
             },
             estimated_total: entry.documents,
-            written: found.map_or(0, |found| found.counts.written),
-            rejected: found.map_or(0, |found| found.counts.rejected),
+            written: found.map_or(0, |found| found.counts.written) + repaired,
+            rejected: found.map_or(0, |found| found.counts.rejected).saturating_sub(settled),
         }
     };
     catalog.iter().map(shown).collect()

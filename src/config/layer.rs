@@ -3,13 +3,15 @@
 
 use crate::environment::{Environment, PREFIX};
 use crate::error::Error;
-use crate::model::choice::{CreateIndex, Existing, ReadOrder, ReadPreference};
+use crate::model::choice::{CreateIndex, Existing, OnConflict, ReadOrder, ReadPreference};
 use crate::redact::redact;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// The words for `--existing`.
 pub const EXISTING: &[&str] = &[Existing::Refuse.word(), Existing::Drop.word(), Existing::Keep.word()];
+/// The words for `--on-conflict`.
+pub const ON_CONFLICT: &[&str] = &[OnConflict::Report.word(), OnConflict::Replace.word(), OnConflict::Keep.word()];
 /// The words for `--create-index`.
 pub const CREATE_INDEX: &[&str] =
     &[CreateIndex::None.word(), CreateIndex::Background.word(), CreateIndex::Foreground.word()];
@@ -91,6 +93,8 @@ pub const SETTINGS: &[Setting] = &[
     list("rename"),
     one("existing"),
     switch("drop-committed"),
+    one("on-conflict"),
+    one("max-rejected"),
     one("create-index"),
     one("fence-writes"),
     secret("checkpoint-uri"),

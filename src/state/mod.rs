@@ -12,6 +12,7 @@ pub mod memory;
 pub mod open;
 pub mod pages;
 pub mod probe;
+pub mod rejects;
 pub mod s3;
 pub mod store;
 
