@@ -351,6 +351,7 @@ mod tests {
                 lease: Lease::free(),
                 status: WorkStatus::Done,
                 started: String::new(),
+                claimed: None,
                 saved: String::new(),
                 finished: None,
                 progress: LaneProgress::new(lane.clone(), String::new(), 0),

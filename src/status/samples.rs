@@ -2,7 +2,7 @@
 
 use super::{Amounts, JobStatus, NamespaceStatus, Status, StepStatus};
 use crate::model::namespace::Namespace;
-use crate::model::pace::Moved;
+use crate::model::speed::Moved;
 use crate::model::step::Step;
 
 /// A job that was just begun.
@@ -28,6 +28,7 @@ pub fn status() -> Status {
         bytes: Amounts::default(),
         namespaces: Vec::new(),
         lanes: Vec::new(),
+        control: None.into(),
         findings: Vec::new(),
         notes: Vec::new(),
         checkpoint: None,
