@@ -12,6 +12,7 @@ mod support;
 mod bad_input;
 mod copying;
 mod crashes;
+mod deliver;
 mod elections;
 mod order;
 mod scans;
