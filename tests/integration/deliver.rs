@@ -196,14 +196,16 @@ async fn thousands_that_violate_a_unique_index_are_sent_in_halves() -> Result<()
     let mut sides = Sides::new("violating", shared_target().await?).await?;
     sides.delivery.created = false;
     let text = "k".repeat(700);
-    let there: Vec<RawDocumentBuf> = (0..12_000).map(|n| rawdoc! { "_id": -n - 1, "k": format!("{n:06}{text}") }).collect();
+    let there: Vec<RawDocumentBuf> =
+        (0..12_000).map(|n| rawdoc! { "_id": -n - 1, "k": format!("{n:06}{text}") }).collect();
     sides.target.insert_many(&there).await?;
     let model = mongodb::IndexModel::builder()
         .keys(doc! { "k": 1 })
         .options(mongodb::options::IndexOptions::builder().unique(true).build())
         .build();
     sides.target.create_index(model).await?;
-    let documents: Vec<RawDocumentBuf> = (0..12_000).map(|n| rawdoc! { "_id": n + 1, "k": format!("{n:06}{text}") }).collect();
+    let documents: Vec<RawDocumentBuf> =
+        (0..12_000).map(|n| rawdoc! { "_id": n + 1, "k": format!("{n:06}{text}") }).collect();
     let counts = sides.deliver(&documents, whole(&documents)).await?;
     assert_eq!((counts.read, counts.written, counts.rejected), (12_000, 0, 12_000));
     Ok(())
@@ -255,10 +257,30 @@ async fn empty_timestamps(to: &ReplicaSet, name: &str, keeps: bool) -> Result<()
     let nan = 0x7ff8_dead_0000_0001_u64.to_le_bytes();
     let id = |id: i32| id.to_le_bytes();
     let documents = [
-        document_of(&[(0x10, b"_id", &id(1)), (TIMESTAMP, b"a", EMPTY), (0x10, b"b", &id(7)), (TIMESTAMP, b"c", EMPTY)]),
-        document_of(&[(0x10, b"_id", &id(2)), (TIMESTAMP, b"", EMPTY), (TIMESTAMP, b"x.y", EMPTY), (TIMESTAMP, b"$z", EMPTY)]),
-        document_of(&[(0x10, b"_id", &id(3)), (TIMESTAMP, b"a", EMPTY), (0x10, b"a", &id(7)), (TIMESTAMP, b"a", EMPTY)]),
-        document_of(&[(0x10, b"_id", &id(4)), (TIMESTAMP, b"\xff\xfe", EMPTY), (0x02, b"s", b"\x02\0\0\0\xff\0"), (0x01, b"n", &nan)]),
+        document_of(&[
+            (0x10, b"_id", &id(1)),
+            (TIMESTAMP, b"a", EMPTY),
+            (0x10, b"b", &id(7)),
+            (TIMESTAMP, b"c", EMPTY),
+        ]),
+        document_of(&[
+            (0x10, b"_id", &id(2)),
+            (TIMESTAMP, b"", EMPTY),
+            (TIMESTAMP, b"x.y", EMPTY),
+            (TIMESTAMP, b"$z", EMPTY),
+        ]),
+        document_of(&[
+            (0x10, b"_id", &id(3)),
+            (TIMESTAMP, b"a", EMPTY),
+            (0x10, b"a", &id(7)),
+            (TIMESTAMP, b"a", EMPTY),
+        ]),
+        document_of(&[
+            (0x10, b"_id", &id(4)),
+            (TIMESTAMP, b"\xff\xfe", EMPTY),
+            (0x02, b"s", b"\x02\0\0\0\xff\0"),
+            (0x01, b"n", &nan),
+        ]),
         document_of(&[(0x10, b"_id", &id(5)), (0x10, b"plain", &id(7))]),
     ];
     sides.load_source(&documents).await?;
@@ -269,7 +291,9 @@ async fn empty_timestamps(to: &ReplicaSet, name: &str, keeps: bool) -> Result<()
     // Changed on the source since: brought to now, which has empty timestamps as well.
     sides.source.delete_many(doc! {}).await?;
     let changed: Vec<RawDocumentBuf> = (1..=5)
-        .map(|number| document_of(&[(0x10, b"_id", &id(number)), (0x10, b"new", &id(number)), (TIMESTAMP, b"t", EMPTY)]))
+        .map(|number| {
+            document_of(&[(0x10, b"_id", &id(number)), (0x10, b"new", &id(number)), (TIMESTAMP, b"t", EMPTY)])
+        })
         .collect();
     sides.load_source(&changed).await?;
     sides.delivery.replay = true;
@@ -325,7 +349,10 @@ async fn a_foreign_document_is_reported_replaced_or_kept() -> Result<(), Failure
     assert_eq!(kept.status().await.ok_or("there")?["findings"], serde_json::json!([]));
 
     let there = conflict("overwritten").await?;
-    job(directory.path(), source, target, "overwritten").run(&["step", "all", "--on-conflict", "replace"]).await.expect(0);
+    job(directory.path(), source, target, "overwritten")
+        .run(&["step", "all", "--on-conflict", "replace"])
+        .await
+        .expect(0);
     assert_eq!(there.find_one(doc! { "_id": 1 }).await?, Some(theirs.clone()));
 
     let there = conflict("reported").await?;
@@ -341,7 +368,10 @@ async fn a_foreign_document_is_reported_replaced_or_kept() -> Result<(), Failure
     assert_eq!(there.find_one(doc! { "_id": 1 }).await?, Some(theirs));
     reported.run(&["step", "all"]).await.expect(0);
     let status = reported.status().await.ok_or("there")?;
-    assert_eq!((&status["findings"], &status["documents"]["rejected"]), (&serde_json::json!([]), &serde_json::json!(0)));
+    assert_eq!(
+        (&status["findings"], &status["documents"]["rejected"]),
+        (&serde_json::json!([]), &serde_json::json!(0))
+    );
     assert_eq!(status["documents"]["written"], 2);
     assert!(reported.run(&["rejected", "--retry"]).await.expect(2).stderr.contains("committed"));
     Ok(())
@@ -378,10 +408,15 @@ async fn what_the_target_refuses_is_kept_listed_and_tried_again() -> Result<(), 
     }
     assert!(ferry.run(&["rejected", "--retry"]).await.expect(2).stderr.contains("step copy"), "the copy is not done");
     ferry.run(&["step", "all", "--max-rejected", "1"]).await.expect(4);
-    assert!(ferry.status().await.ok_or("there")?["findings"].to_string().contains("index mails of the target: it has { mail:"));
+    assert!(
+        ferry.status().await.ok_or("there")?["findings"]
+            .to_string()
+            .contains("index mails of the target: it has { mail:")
+    );
 
     let listed = ferry.run(&["rejected", "--json"]).await.expect(0).json();
-    let causes: Vec<_> = listed["rejected"].as_array().ok_or("a list")?.iter().map(|one| one["cause"].clone()).collect();
+    let causes: Vec<_> =
+        listed["rejected"].as_array().ok_or("a list")?.iter().map(|one| one["cause"].clone()).collect();
     assert_eq!(causes.len(), 2, "{listed}");
     assert!(causes.contains(&"refused".into()) && causes.contains(&"unique".into()), "{listed}");
     assert!(ferry.run(&["rejected"]).await.expect(0).stdout.contains("refused.c {\"$numberInt\":\"2\"} refused (code"));
@@ -445,7 +480,11 @@ async fn a_crash_around_a_rejected_document_loses_and_doubles_nothing() -> Resul
         let listed = ferry.run(&["rejected", "--json"]).await.expect(0).json();
         assert_eq!(listed["rejected"].as_array().map(Vec::len), Some(2), "point {point}: {listed}");
         let status = ferry.status().await.ok_or("there")?;
-        assert_eq!((&status["documents"]["written"], &status["documents"]["rejected"]), (&1.into(), &2.into()), "point {point}");
+        assert_eq!(
+            (&status["documents"]["written"], &status["documents"]["rejected"]),
+            (&1.into(), &2.into()),
+            "point {point}"
+        );
     }
     Ok(())
 }
