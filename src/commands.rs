@@ -4,8 +4,10 @@ use crate::abandon;
 use crate::cli::{Command, StepName};
 use crate::config::Settings;
 use crate::context::Context;
+use crate::control;
 use crate::driver::{self, Named};
 use crate::error::{Error, Result};
+use crate::model::limit::Change;
 use crate::model::reject::Rejected;
 use crate::model::step::Step;
 use crate::output;
@@ -61,6 +63,7 @@ async fn run_async(command: Command, settings: Settings) -> Result<Outcome> {
         Command::Jobs => list_jobs(&context).await,
         Command::Rejected { json, retry: false } => list_rejected(&context, json).await,
         Command::Rejected { json, retry: true } => retry_rejected(&context, json).await,
+        Command::Control { change, json } => show_control(&context, change, json).await,
         Command::Abandon => output::result_line(&abandon::run(&context).await?).map(|()| Outcome::Done),
     }
 }
@@ -118,6 +121,21 @@ async fn show_status(context: &Context, as_json: bool) -> Result<Outcome> {
         output::result_json(&value)?;
     } else {
         output::result_line(&text(&status))?;
+    }
+    Ok(Outcome::Done)
+}
+
+async fn show_control(context: &Context, change: Change, as_json: bool) -> Result<Outcome> {
+    let control = control::run(context, change).await?;
+    let name = context.settings.job.to_string();
+    if as_json {
+        let mut value = json!({ "job": name });
+        if let (Some(value), Ok(Value::Object(fields))) = (value.as_object_mut(), serde_json::to_value(&control)) {
+            value.extend(fields);
+        }
+        output::result_json(&value)?;
+    } else {
+        output::result_line(&format!("{name}: {}", control.text()))?;
     }
     Ok(Outcome::Done)
 }
@@ -217,6 +235,9 @@ fn text(status: &Status) -> String {
             "  lane {}/{}: {}, {} of {} partitions, {} documents, claimed {} times",
             lane.shard, lane.lane, lane.status, lane.finished, lane.partitions, lane.written, lane.epoch
         ));
+    }
+    if status.control.changed.is_some() {
+        lines.push(format!("  control: {}", status.control.text()));
     }
     if let Some(replayed) = status.documents.replayed.filter(|replayed| *replayed > 0) {
         lines.push(format!("  {replayed} documents were sent once more after a stop, and recognised"));

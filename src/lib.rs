@@ -36,6 +36,7 @@ pub mod commands;
 pub mod config;
 pub mod connection_string;
 pub mod context;
+pub mod control;
 pub mod copy;
 pub mod crash;
 pub mod driver;
@@ -44,6 +45,7 @@ pub mod error;
 pub mod journal;
 #[cfg(test)]
 mod layout;
+pub mod limits;
 pub mod model;
 pub mod mongo;
 pub mod output;

@@ -22,6 +22,7 @@ use crate::model::step::Step;
 use crate::model::work::{StepProgress, WorkStatus};
 use crate::mongo::read;
 use crate::mongo::write::Documents;
+use crate::mongo::writers::Writers;
 use crate::state::pages::{self, PreparedEntry};
 use crate::state::{keys, rejects};
 use crate::steps::discover;
@@ -101,10 +102,12 @@ async fn retry_all(
     let checkpoints: CheckpointMap = pages::expect(&context.documents, keys::CHECKPOINT).await?;
     let not_before = discover::of(&checkpoints, &servers.source)?.majority;
     let prepared = pages::read_prepared(&context.documents).await?;
+    let writers = Writers::new(servers.target.clone(), None).map_err(|error| servers.target.failed(&error))?;
+    let writers = Arc::new(writers);
     let mut retried = Retried { settled: 0, left: Vec::new() };
     for (namespace, rejected) in by_namespace(rejected) {
         let entry = collection(&prepared, &rejected, &namespace)?;
-        let delivery = delivery(context, servers, claim, not_before, (&namespace, entry));
+        let delivery = delivery(context, servers, &writers, claim, not_before, (&namespace, entry));
         for batch in batches(rejected) {
             let settlement = try_again(&delivery, &batch).await?;
             let left: HashSet<&Key> = settlement.rejected.iter().map(|one| &one.id).collect();
@@ -146,6 +149,7 @@ fn collection<'a>(
 fn delivery(
     context: &Context,
     servers: &Servers,
+    writers: &Arc<Writers>,
     claim: &Arc<Claim<StepProgress>>,
     not_before: Optime,
     (from, entry): (&Namespace, &PreparedEntry),
@@ -154,6 +158,7 @@ fn delivery(
     Delivery {
         source: servers.source.clone(),
         target: servers.target.clone(),
+        writers: Arc::clone(writers),
         from: from.clone(),
         to: entry.target.clone(),
         uuid: entry.uuid.clone(),
@@ -161,6 +166,7 @@ fn delivery(
         created: entry.created,
         // An earlier retry may have been killed before it recorded what it wrote.
         replay: true,
+        probes_all: false,
         not_before,
         on_conflict: context.settings.on_conflict,
         rejects: Arc::new(Rejects::new(context.documents.clone(), lane, u64::MAX)),

@@ -2,6 +2,7 @@
 //! runs anywhere. All counts come from saved documents, so they never go down.
 
 use crate::clock;
+use crate::control::ControlStatus;
 use crate::error::Result;
 use crate::model::catalog::{CatalogEntry, Ordinal};
 use crate::model::counts::Counts;
@@ -9,6 +10,7 @@ use crate::model::finding::{Finding, Note};
 use crate::model::job::{CheckpointMap, JobRecord};
 use crate::model::lane::{LaneProgress, PartitionRecord};
 use crate::model::lease::Lease;
+use crate::model::limit::Control;
 use crate::model::namespace::Namespace;
 use crate::model::plan::{PartitionNumber, PartitionSpec};
 use crate::model::reject;
@@ -35,6 +37,8 @@ const SILENT_LEASES: u32 = 2;
 pub enum JobStatus {
     /// A worker is at it.
     Running,
+    /// A worker is at the copy, and sends nothing until `mongoferry control … resume`.
+    Paused,
     /// Its worker ran out of time, or was told to stop; the same command goes on.
     Yielded,
     /// Nobody is at it: killed, or between two commands; the same command goes on.
@@ -70,6 +74,8 @@ pub struct Status {
     pub namespaces: Vec<NamespaceStatus>,
     /// The lanes.
     pub lanes: Vec<LaneStatus>,
+    /// What `control` has said.
+    pub control: ControlStatus,
     /// What a person must mend or accept.
     pub findings: Vec<Finding>,
     /// What a person should know.
@@ -83,7 +89,7 @@ pub struct Status {
 pub struct StepStatus {
     /// Its name.
     pub step: Step,
-    /// `pending`, `running`, `yielded`, `stopped`, `findings`, `failed`, `done` or `abandoned`.
+    /// `pending`, `running`, `paused`, `yielded`, `stopped`, `findings`, `failed`, `done` or `abandoned`.
     pub status: String,
     /// When it was first claimed.
     pub started: Option<String>,
@@ -176,6 +182,7 @@ pub async fn read(documents: &Documents, name: &str) -> Result<Option<Status>> {
     let head: Option<CatalogHead> = value(documents, keys::CATALOG).await?;
     let catalog = if head.is_some() { pages::read_catalog(documents).await? } else { Vec::new() };
     let lanes = read_lanes(documents).await?;
+    let control: Option<Control> = value(documents, keys::CONTROL).await?;
     let index = read_units(documents, Step::Index).await?;
     let verify = read_units(documents, Step::Verify).await?;
 
@@ -191,13 +198,19 @@ pub async fn read(documents: &Documents, name: &str) -> Result<Option<Status>> {
     all.extend(index.iter().chain(&verify).map(Standing::of));
     let is_committed = steps.get(&Step::Commit).is_some_and(|work| work.status == WorkStatus::Done);
     let is_abandoned = job.as_ref().is_some_and(|job| job.abandoned.is_some());
-    let (status, error) = job_status(&all, is_committed, is_abandoned);
+    let (mut status, error) = job_status(&all, is_committed, is_abandoned);
+    let mut shown_steps: Vec<StepStatus> =
+        Step::ALL.iter().map(|step| step_status(*step, &steps, &lanes, &index, &verify)).collect();
+    let mut shown_lanes: Vec<LaneStatus> = lanes.iter().map(LaneFacts::status).collect();
+    if control.as_ref().is_some_and(|control| control.paused) {
+        show_paused(&mut status, &mut shown_steps, &mut shown_lanes);
+    }
     Ok(Some(Status {
         job: name.to_owned(),
         id: job.map(|job| job.id),
         status,
         error,
-        steps: Step::ALL.iter().map(|step| step_status(*step, &steps, &lanes, &index, &verify)).collect(),
+        steps: shown_steps,
         documents: Amounts {
             estimated_total: head.as_ref().map_or(0, |head| head.documents),
             read: counts.read,
@@ -215,7 +228,8 @@ pub async fn read(documents: &Documents, name: &str) -> Result<Option<Status>> {
             replayed: None,
         },
         namespaces: namespaces(&catalog, &lanes, &rejects.repairs),
-        lanes: lanes.iter().map(LaneFacts::status).collect(),
+        lanes: shown_lanes,
+        control: control.as_ref().into(),
         findings,
         notes,
         checkpoint: checkpoints.map(|map| {
@@ -227,6 +241,15 @@ pub async fn read(documents: &Documents, name: &str) -> Result<Option<Status>> {
             map.checkpoints.into_iter().map(|(name, checkpoint)| (name, shown(checkpoint.after))).collect()
         }),
     }))
+}
+
+/// Where a worker is at the copy of a job that is paused, says so: it is the copy that is paused, and nothing else.
+fn show_paused(job: &mut JobStatus, steps: &mut [StepStatus], lanes: &mut [LaneStatus]) {
+    let is_running = |status: &str| status == "running";
+    let Some(copy) = steps.iter_mut().find(|step| step.step == Step::Copy && is_running(&step.status)) else { return };
+    let words = lanes.iter_mut().map(|lane| &mut lane.status).filter(|status| is_running(status));
+    words.chain([&mut copy.status]).for_each(|status| *status = "paused".to_owned());
+    *job = JobStatus::Paused;
 }
 
 async fn value<T: crate::state::document::Document>(documents: &Documents, key: &str) -> Result<Option<T>> {
@@ -414,7 +437,7 @@ fn step_status(
     let standings: Vec<Standing> = parts.into_iter().map(|(standing, _)| standing).collect();
     let status = match job_status(&standings, false, false) {
         _ if standings.is_empty() => "pending",
-        (JobStatus::Running, _) => "running",
+        (JobStatus::Running | JobStatus::Paused, _) => "running",
         (JobStatus::Yielded, _) => "yielded",
         (JobStatus::Findings, _) => "findings",
         (JobStatus::Failed, _) => "failed",

@@ -24,6 +24,7 @@ use crate::model::work::Progress;
 use crate::mongo::deployment::Deployment;
 use crate::mongo::read;
 use crate::mongo::write::Documents;
+use crate::mongo::writers::Writers;
 use bson::RawDocumentBuf;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -36,8 +37,10 @@ pub(super) type Found = HashMap<Key, RawDocumentBuf>;
 pub struct Delivery<P: Progress = LaneProgress> {
     /// Read again from here what may be outdated.
     pub source: Deployment,
-    /// Written to.
+    /// Looked at.
     pub target: Deployment,
+    /// Write to it.
+    pub writers: Arc<Writers>,
     /// The collection on the source.
     pub from: Namespace,
     /// The collection on the target.
@@ -50,6 +53,8 @@ pub struct Delivery<P: Progress = LaneProgress> {
     pub created: bool,
     /// Whether an earlier claim may have sent what is delivered now: the recorded replay window.
     pub replay: bool,
+    /// Whether what was sent may lie anywhere, so that it has to be looked for to the end.
+    pub probes_all: bool,
     /// Reads are not older than this.
     pub not_before: Optime,
     /// What happens to a foreign document in the way.
@@ -84,8 +89,8 @@ pub struct Batch {
     pub documents: Documents,
     /// What part of the collection they are.
     pub extent: Extent,
-    /// Where the cursor is once they are acknowledged.
-    pub last: Key,
+    /// Where the cursor is once they are acknowledged; none when a place to go on from comes with a later batch.
+    pub position: Option<Position>,
 }
 
 /// What came of delivering documents.
@@ -107,7 +112,7 @@ impl<P: Progress> Delivery<P> {
     pub async fn deliver(&self, batch: Batch) -> Result<Acknowledged<Finding>> {
         let Settlement { counts, rejected } = self.write(&batch.documents, &batch.extent).await?;
         self.rejects.keep(rejected).await?;
-        Ok(Acknowledged { last: batch.last, counts, findings: Vec::new() })
+        Ok(Acknowledged { position: batch.position, counts, findings: Vec::new() })
     }
 
     /// Writes documents and settles what is refused; says what is not on the target, without keeping it.
@@ -128,7 +133,8 @@ impl<P: Progress> Delivery<P> {
     /// since a server takes many times longer to refuse a document than to insert one. A few batches in a row of which
     /// nothing is there, more than were ever in flight, and it is not worth looking any more.
     async fn probe(&self, documents: &Documents, extent: &Extent) -> Result<Found> {
-        if !self.replay || self.empty_probes.load(Ordering::Relaxed) > IN_FLIGHT {
+        let is_beyond = !self.probes_all && self.empty_probes.load(Ordering::Relaxed) > IN_FLIGHT;
+        if !self.replay || is_beyond {
             return Ok(Found::new());
         }
         let there = match extent {

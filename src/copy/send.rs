@@ -130,9 +130,9 @@ impl<P: Progress> Delivery<P> {
     ) -> std::result::Result<Answer, DriverError> {
         let documents = if places.len() == batch.len() { Cow::Borrowed(batch) } else { Cow::Owned(batch.pick(places)) };
         if as_upserts {
-            upsert::insert(&self.target, &self.to, &self.uuid, &documents).await
+            upsert::insert(&self.writers, &self.to, &self.uuid, &documents).await
         } else {
-            write::insert(&self.target, &self.to, &self.uuid, &documents).await
+            write::insert(&self.writers, &self.to, &self.uuid, &documents).await
         }
     }
 
@@ -208,7 +208,7 @@ fn there_already(batch: &Documents, place: usize, there: &Found) -> Option<Refus
     Some(Refusal { index: place, code: code::DUPLICATE_KEY, is_id_taken: true, reason: String::new() })
 }
 
-fn waits() -> impl Iterator<Item = Duration> {
+pub(super) fn waits() -> impl Iterator<Item = Duration> {
     ExponentialBackoff::from_millis(2).factor(25).max_delay(Duration::from_secs(2)).map(jitter).take(ATTEMPTS)
 }
 

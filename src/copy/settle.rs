@@ -227,7 +227,7 @@ impl<P: Progress> Delivery<P> {
     /// Brings one of our own documents on the target to what the source has now.
     async fn bring_to_now(&self, key: &Key) -> Result<Settled> {
         match self.source_now(key).await? {
-            None => match self.retried_write(|| write::delete(&self.target, &self.to, &self.uuid, key)).await? {
+            None => match self.retried_write(|| write::delete(&self.writers, &self.to, &self.uuid, key)).await? {
                 None => Ok(Settled::Deleted),
                 Some(refusal) => Err(self.target.side.error(format!(
                     "{} refused to delete _id {key:?}, which the source has no more: {}",
@@ -259,18 +259,18 @@ impl<P: Progress> Delivery<P> {
 
     /// Puts a document in the place of the one with this `_id`. When it is refused, the other one may be gone.
     async fn put(&self, key: &Key, document: &RawDocument) -> Result<Option<Refusal>> {
-        let (target, to, uuid) = (&self.target, &self.to, self.uuid.as_str());
+        let (writers, to, uuid) = (&self.writers, &self.to, self.uuid.as_str());
         let bytes = document.as_bytes();
-        let keeps_timestamps = target.keeps_empty_timestamps() || !has_empty_timestamp(bytes);
+        let keeps_timestamps = self.target.keeps_empty_timestamps() || !has_empty_timestamp(bytes);
         // The same key of another type (1 and 1.0) cannot be changed in place, a timestamp would not stay what it is, and
         // a command that names a large key beside a large document would itself be too large.
         let in_place = Key::of(document).as_ref() == Some(key)
             && keeps_timestamps
-            && target.limits.fitting([bytes.len(), key.size() + upsert::OVERHEAD]) == 2;
+            && self.target.limits.fitting([bytes.len(), key.size() + upsert::OVERHEAD]) == 2;
         let refused = if in_place {
-            self.retried_write(|| write::replace(target, to, uuid, key, document)).await?
+            self.retried_write(|| write::replace(writers, to, uuid, key, document)).await?
         } else {
-            self.retried_write(|| write::delete(target, to, uuid, key)).await?
+            self.retried_write(|| write::delete(writers, to, uuid, key)).await?
         };
         if refused.is_some() {
             return Ok(refused);
@@ -279,9 +279,9 @@ impl<P: Progress> Delivery<P> {
         let mut one = Documents::default();
         one.push(document);
         let inserted = if keeps_timestamps {
-            self.retried_write(|| write::insert(target, to, uuid, &one)).await?
+            self.retried_write(|| write::insert(writers, to, uuid, &one)).await?
         } else {
-            self.retried_write(|| upsert::insert(target, to, uuid, &one)).await?
+            self.retried_write(|| upsert::insert(writers, to, uuid, &one)).await?
         };
         Ok(inserted.filter(|refusal| !refusal.is_id_taken))
     }

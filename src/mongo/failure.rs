@@ -35,6 +35,8 @@ pub mod code {
     pub const NAMESPACE_NOT_FOUND: i32 = 26;
     /// The index does not exist.
     pub const INDEX_NOT_FOUND: i32 = 27;
+    /// What a token names is not there any more.
+    pub const KEY_NOT_FOUND: i32 = 211;
     /// The cursor timed out or was killed with its session.
     pub const CURSOR_NOT_FOUND: i32 = 43;
     /// The collection exists.
@@ -47,8 +49,12 @@ pub mod code {
     pub const DUPLICATE_KEY: i32 = 11000;
     /// No plan: among others, since the bounds of a range leave nothing between them.
     pub const NO_QUERY_EXECUTION_PLANS: i32 = 291;
+    /// The bounds of a range leave nothing between them.
+    pub const MIN_NOT_BEFORE_MAX: i32 = 51_175;
     /// The collection was dropped or renamed under a cursor, or its indexes changed.
     pub const QUERY_PLAN_KILLED: i32 = 175;
+    /// The session has seen a greater transaction number.
+    pub const TRANSACTION_TOO_OLD: i32 = 225;
     /// Somebody killed the cursor.
     pub const CURSOR_KILLED: i32 = 237;
     /// Documents are nested too deep.
@@ -90,6 +96,11 @@ impl Side {
                 ));
             }
             Some(code::AUTHENTICATION_FAILED) => return self.refused_login(&text),
+            Some(code::TRANSACTION_TOO_OLD) => {
+                return Error::fenced(format!(
+                    "the {self} refused a write since another worker has taken over this lane; this one has stopped ({text})"
+                ));
+            }
             _ => {}
         }
         match error.kind.as_ref() {
@@ -179,7 +190,8 @@ pub fn is_lost_cursor(error: &DriverError) -> bool {
 pub fn is_empty_range(error: &DriverError) -> bool {
     match error.kind.as_ref() {
         ErrorKind::Command(command) => {
-            command.code == code::NO_QUERY_EXECUTION_PLANS && command.message.contains("min() does not come before")
+            matches!(command.code, code::NO_QUERY_EXECUTION_PLANS | code::MIN_NOT_BEFORE_MAX)
+                && command.message.contains("min() does not come before")
         }
         _ => false,
     }
@@ -190,7 +202,7 @@ fn one_line(error: &DriverError) -> String {
         ErrorKind::Command(command) => format!("{} ({}, code {})", command.message, command.code_name, command.code),
         ErrorKind::Authentication { message, .. } => message.clone(),
         ErrorKind::ServerSelection { message, .. } => message.clone(),
-        kind => kind.to_string(),
+        kind => kind.to_string().trim_start_matches("Custom user error: ").to_owned(),
     };
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

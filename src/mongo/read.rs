@@ -1,6 +1,6 @@
 //! Reading single documents and short ranges of them, on either side.
 
-use super::checkpoint::timestamp;
+use super::checkpoint::{self, timestamp};
 use super::deployment::Deployment;
 use super::failure::is_empty_range;
 use crate::model::cursor::Key;
@@ -13,6 +13,9 @@ use futures_util::StreamExt;
 use mongodb::error::Error as DriverError;
 use std::collections::HashMap;
 
+/// How many documents a reply holds at most; the server itself ends it at 16 MiB.
+const REPLY_DOCUMENTS: u32 = 5_000;
+
 /// The read concern of what a majority has, not older than a time.
 fn majority(not_before: Option<Optime>) -> RawDocumentBuf {
     let mut concern = rawdoc! { "level": "majority" };
@@ -22,7 +25,19 @@ fn majority(not_before: Option<Optime>) -> RawDocumentBuf {
     concern
 }
 
-/// The document that the source has under this `_id` now, majority-committed.
+/// A time that is surely not older than what any member had shown before this was called.
+async fn newest(
+    deployment: &Deployment,
+    not_before: Option<Optime>,
+) -> std::result::Result<Option<Optime>, DriverError> {
+    Ok(match not_before {
+        None => None,
+        Some(time) => Some(time.max(checkpoint::newest(deployment).await?)),
+    })
+}
+
+/// The document that a deployment has under this `_id` now, majority-committed. With `not_before` it is surely not older
+/// than that, nor than what any member had shown before this was called.
 ///
 /// # Errors
 /// The driver's.
@@ -37,10 +52,10 @@ pub async fn document(
         "find": namespace.collection(),
         "filter": { "_id": wanted },
         "limit": 1,
-        "readConcern": majority(not_before),
+        "readConcern": majority(newest(deployment, not_before).await?),
         "comment": deployment.comment().0.as_str(),
     };
-    let mut cursor = deployment.batches(namespace.db(), command).await?;
+    let mut cursor = deployment.batches(namespace.db(), command, REPLY_DOCUMENTS).await?;
     while let Some(batch) = cursor.next().await {
         if let Some(Ok(RawBsonRef::Document(document))) = batch?.doc_slices()?.into_iter().next() {
             return Ok(Some(document.to_owned()));
@@ -63,6 +78,7 @@ pub async fn documents_with(
     not_before: Option<Optime>,
 ) -> std::result::Result<HashMap<Key, RawDocumentBuf>, DriverError> {
     let mut found = HashMap::new();
+    let not_before = newest(deployment, not_before).await?;
     let mut keys = keys;
     while !keys.is_empty() {
         let fitting = deployment.limits.fitting(keys.iter().take(KEYS).map(Key::size));
@@ -74,7 +90,7 @@ pub async fn documents_with(
             "readConcern": majority(not_before),
             "comment": deployment.comment().0.as_str(),
         };
-        let mut cursor = deployment.batches(namespace.db(), command).await?;
+        let mut cursor = deployment.batches(namespace.db(), command, REPLY_DOCUMENTS).await?;
         while let Some(batch) = cursor.next().await {
             for value in batch?.doc_slices()? {
                 if let RawBsonRef::Document(document) = value?
@@ -131,7 +147,7 @@ pub async fn documents_in(
         }
     }
     let mut found = HashMap::new();
-    let mut cursor = match deployment.batches(namespace.db(), command).await {
+    let mut cursor = match deployment.batches(namespace.db(), command, REPLY_DOCUMENTS).await {
         Ok(cursor) => cursor,
         Err(error) if is_empty_range(&error) => return Ok(found),
         Err(error) => return Err(error),

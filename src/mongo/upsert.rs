@@ -6,8 +6,9 @@
 //! insert that is mended with `$set` afterwards there is no moment in which something else is there.
 
 use super::WTIMEOUT_MS;
-use super::deployment::Deployment;
-use super::write::{Answer, Documents, answer, append_uuid};
+use super::answer::Answer;
+use super::write::{Documents, append_uuid};
+use super::writers::Writers;
 use crate::crash;
 use crate::model::cursor::Key;
 use crate::model::namespace::Namespace;
@@ -19,7 +20,7 @@ use mongodb::error::Error as DriverError;
 /// # Errors
 /// The driver's: nobody knows then what became of it.
 pub async fn insert(
-    target: &Deployment,
+    writers: &Writers,
     namespace: &Namespace,
     uuid: &str,
     documents: &Documents,
@@ -34,10 +35,10 @@ pub async fn insert(
         "ordered": false,
         "bypassDocumentValidation": true,
         "writeConcern": { "w": "majority", "wtimeout": WTIMEOUT_MS },
-        "comment": target.comment().0.as_str(),
+        "comment": writers.target().comment().0.as_str(),
     };
-    append_uuid(target, uuid, &mut command);
-    crash::around("insert", target.run_raw(namespace.db(), command)).await.map(|reply| answer(&reply))
+    append_uuid(writers.target(), uuid, &mut command);
+    crash::around("insert", writers.write(namespace.db(), command, &Documents::default())).await
 }
 
 /// How many bytes of a command a document takes beside its own, without its key.

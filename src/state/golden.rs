@@ -8,6 +8,7 @@ use super::pages::{CatalogHead, CatalogPage, InventoryPage, PlanHead, PlanPage, 
 use super::rejects::{RejectedObject, Repair};
 use crate::model::job::{CheckpointMap, JobRecord};
 use crate::model::lane::LaneProgress;
+use crate::model::limit::Control;
 use crate::model::work::{StepProgress, UnitProgress, Work};
 use serde_json::Value;
 
@@ -36,5 +37,7 @@ fn documents_of_version_1_are_read_and_written_as_they_are() {
     check::<RejectedObject>("rejected");
     check::<Repair>("repair");
     check::<Work<StepProgress>>("step");
+    check::<Control>("control");
+    check::<Control>("control-paused");
     check::<Work<UnitProgress>>("unit");
 }

@@ -14,6 +14,9 @@ pub const CATALOG: &str = "catalog.json";
 /// The head of the plan: its hash and its lanes.
 pub const PLAN: &str = "plan.json";
 
+/// What `control` has said: limits, paused or not.
+pub const CONTROL: &str = "control.json";
+
 /// A step: its lease and its result.
 pub fn step(step: Step) -> String {
     format!("steps/{step}.json")

@@ -22,9 +22,11 @@ use mongoferry::model::lease::Holder;
 use mongoferry::model::namespace::Namespace;
 use mongoferry::model::partition::Range;
 use mongoferry::model::plan::LaneName;
+use mongoferry::mongo::answer::Answer;
 use mongoferry::mongo::deployment::Deployment;
 use mongoferry::mongo::failure::Side;
-use mongoferry::mongo::write::{Answer, Documents};
+use mongoferry::mongo::write::Documents;
+use mongoferry::mongo::writers::Writers;
 use mongoferry::mongo::{Comment, catalog, checkpoint, upsert};
 use mongoferry::state::{document, open};
 use mongoferry::stop::Stop;
@@ -70,6 +72,7 @@ impl Sides {
         let delivery = Delivery {
             not_before: checkpoint::capture(&source).await?.majority,
             source,
+            writers: Arc::new(Writers::new(target.clone(), None)?),
             target,
             from: namespace.clone(),
             to: namespace,
@@ -77,6 +80,7 @@ impl Sides {
             range: Range::default(),
             created: true,
             replay: false,
+            probes_all: false,
             on_conflict: OnConflict::Report,
             rejects: Arc::new(Rejects::new(documents, lane, 0)),
             claim,
@@ -88,18 +92,18 @@ impl Sides {
     async fn deliver(&self, documents: &[RawDocumentBuf], extent: Extent) -> Result<Counts, Failure> {
         let mut batch = Documents::default();
         documents.iter().for_each(|document| batch.push(document));
-        let last = documents.last().and_then(|last| Key::of(last)).ok_or("a document with _id")?;
-        Ok(self.delivery.deliver(Batch { documents: batch, extent, last }).await?.counts)
+        Ok(self.delivery.deliver(Batch { documents: batch, extent, position: None }).await?.counts)
     }
 
     /// Puts documents on the source as they are, `Timestamp(0, 0)` and all.
     async fn load_source(&self, documents: &[RawDocumentBuf]) -> Result<(), Failure> {
         let source = &self.delivery.source;
         let uuid = catalog::collection(source, &self.delivery.from).await?.and_then(|listed| listed.uuid);
+        let writers = Writers::new(source.clone(), None)?;
         for document in documents {
             let mut one = Documents::default();
             one.push(document);
-            let answer = upsert::insert(source, &self.delivery.from, uuid.as_deref().ok_or("no UUID")?, &one).await?;
+            let answer = upsert::insert(&writers, &self.delivery.from, uuid.as_deref().ok_or("no UUID")?, &one).await?;
             assert_eq!(answer, Answer::Acknowledged(vec![]));
         }
         Ok(())
