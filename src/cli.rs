@@ -278,6 +278,8 @@ struct StepArguments {
     #[command(flatten)]
     part: PartFlags,
     #[command(flatten)]
+    http: HttpFlag,
+    #[command(flatten)]
     log: LogFlags,
 }
 
@@ -293,6 +295,7 @@ impl StepArguments {
         self.limits.take_into(raw);
         self.work.take_into(raw);
         self.part.take_into(raw);
+        self.http.take_into(raw);
         self.log.take_into(raw);
     }
 }
@@ -686,6 +689,21 @@ impl PartFlags {
         raw.set("shard", &self.shard);
         raw.set("lane", &self.lane);
         raw.set("namespace", &self.namespace);
+    }
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Output")]
+struct HttpFlag {
+    /// Serve a page with the progress here while the step runs, and /progress, /metrics and /healthz: 127.0.0.1:9216, or
+    /// :9216, which is the same; port 0 takes any that is free [default: nothing is served] [env: MONGOFERRY_HTTP]
+    #[arg(long, value_name = "ADDRESS")]
+    http: Option<String>,
+}
+
+impl HttpFlag {
+    fn take_into(&self, raw: &mut RawArguments) {
+        raw.set("http", &self.http);
     }
 }
 

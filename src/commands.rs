@@ -7,6 +7,7 @@ use crate::context::Context;
 use crate::control;
 use crate::driver::{self, Named};
 use crate::error::{Error, Result};
+use crate::http;
 use crate::model::limit::Change;
 use crate::model::reject::Rejected;
 use crate::model::step::Step;
@@ -14,7 +15,7 @@ use crate::output;
 use crate::progress;
 use crate::rejected::{self, Retried};
 use crate::state::document::Documents;
-use crate::status::{self, Status};
+use crate::status::{self, text};
 use crate::stop::{Reason, Stop};
 use crate::telemetry::LogFormat;
 use serde_json::{Value, json};
@@ -69,12 +70,18 @@ async fn run_async(command: Command, settings: Settings) -> Result<Outcome> {
 }
 
 async fn run_steps(context: &Context, name: StepName) -> Result<Outcome> {
-    let shown = progress::show(context);
+    // Before anything is connected to: an address that cannot be had is bad input.
+    let listening = match context.settings.http {
+        Some(address) => Some(http::listen(address).await?),
+        None => None,
+    };
+    let (shown, looks) = progress::show(context, listening.is_some());
+    let served = listening.map(|listening| http::serve(listening, context, looks));
     let result = match single(name) {
         None => driver::run_all(context).await,
         Some(step) => driver::run_step(context, step, Named::ByHand).await,
     };
-    drop(shown);
+    drop((served, shown));
     let is_json = context.settings.log_format == LogFormat::Json;
     match result? {
         driver::Outcome::Done { step, summary } => {
@@ -120,7 +127,7 @@ async fn show_status(context: &Context, as_json: bool) -> Result<Outcome> {
         let value = serde_json::to_value(&status).map_err(|error| Error::internal(error.to_string()))?;
         output::result_json(&value)?;
     } else {
-        output::result_line(&text(&status))?;
+        output::result_line(&text::whole(&status))?;
     }
     Ok(Outcome::Done)
 }
@@ -147,7 +154,7 @@ async fn list_jobs(context: &Context) -> Result<Outcome> {
     for name in names {
         let documents = Documents::new(std::sync::Arc::clone(store), name);
         if let Some(status) = status::read(&documents, name).await? {
-            output::result_line(&headline(&status))?;
+            output::result_line(&text::headline(&status))?;
         }
     }
     Ok(Outcome::Done)
@@ -205,50 +212,6 @@ async fn retry_rejected(context: &Context, as_json: bool) -> Result<Outcome> {
             first.text()
         ))),
     }
-}
-
-fn headline(status: &Status) -> String {
-    let word = word(status);
-    let Status { job, documents, bytes, .. } = status;
-    format!(
-        "{job}: {word}, {} of about {} documents, {} of about {}",
-        documents.written,
-        documents.estimated_total.max(documents.written),
-        indicatif::HumanBytes(bytes.written),
-        indicatif::HumanBytes(bytes.estimated_total.max(bytes.written)),
-    )
-}
-
-fn word(status: &Status) -> String {
-    serde_json::to_value(status.status).ok().and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default()
-}
-
-/// A status for people.
-fn text(status: &Status) -> String {
-    let mut lines = vec![headline(status)];
-    for step in &status.steps {
-        let summary = if step.summary.is_empty() { String::new() } else { format!("  {}", step.summary) };
-        lines.push(format!("  {:<9} {:<9}{summary}", step.step.name(), step.status).trim_end().to_owned());
-    }
-    for lane in &status.lanes {
-        lines.push(format!(
-            "  lane {}/{}: {}, {} of {} partitions, {} documents, claimed {} times",
-            lane.shard, lane.lane, lane.status, lane.finished, lane.partitions, lane.written, lane.epoch
-        ));
-    }
-    if status.control.changed.is_some() {
-        lines.push(format!("  control: {}", status.control.text()));
-    }
-    if let Some(replayed) = status.documents.replayed.filter(|replayed| *replayed > 0) {
-        lines.push(format!("  {replayed} documents were sent once more after a stop, and recognised"));
-    }
-    for (name, checkpoint) in status.checkpoint.iter().flatten() {
-        lines.push(format!("  checkpoint of {name}: Timestamp({}, {})", checkpoint.seconds, checkpoint.increment));
-    }
-    lines.extend(status.error.iter().map(|error| format!("  stopped at: {error}")));
-    lines.extend(status.findings.iter().map(|finding| format!("  finding: {} {}", finding.namespace, finding.text)));
-    lines.extend(status.notes.iter().map(|note| format!("  note: {} {}", note.namespace, note.text)));
-    lines.join("\n")
 }
 
 /// Asks the run to stop at the first SIGINT or SIGTERM, and ends the process at the second.

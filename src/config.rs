@@ -13,6 +13,7 @@ use crate::cli::Command;
 use crate::connection_string::ConnectionString;
 use crate::environment::Environment;
 use crate::error::{Error, Result};
+use crate::http;
 use crate::model::choice::{CreateIndex, Existing, OnConflict, ReadOrder, ReadPreference};
 use crate::model::job_name::JobName;
 use crate::model::limit::{Quantity, RateLimits};
@@ -24,6 +25,7 @@ use layer::{
     READ_PREFERENCE, RawArguments, SETTINGS, nearest,
 };
 use std::fmt;
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -185,6 +187,8 @@ pub struct Settings {
     pub lane: Option<u32>,
     /// Only this collection, by its name in the source.
     pub namespace: Option<Namespace>,
+    /// Where progress is served over HTTP; nowhere when none.
+    pub http: Option<SocketAddr>,
     /// How results and logs look.
     pub log_format: LogFormat,
     /// The least important lines to log.
@@ -306,6 +310,7 @@ impl Resolver<'_> {
             shard: self.parsed("shard", parse_shard)?,
             lane: self.parsed("lane", |text| text.parse().map_err(|_| "a lane is a number from 0 on".to_owned()))?,
             namespace: self.parsed("namespace", Namespace::parse_valid)?,
+            http: self.parsed("http", http::address::parse)?,
             log_format: self.word("log-format", LOG_FORMATS, &[LogFormat::Text, LogFormat::Json])?.unwrap_or_default(),
             log_level: self.word("log-level", LOG_LEVELS, &levels)?.unwrap_or(default_level),
             quiet,

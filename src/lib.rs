@@ -42,6 +42,7 @@ pub mod crash;
 pub mod driver;
 pub mod environment;
 pub mod error;
+pub mod http;
 pub mod journal;
 #[cfg(test)]
 mod layout;

@@ -53,6 +53,8 @@ struct Now {
     planned: BTreeSet<LaneName>,
     done: BTreeSet<LaneName>,
     has_warned: bool,
+    /// A batch had to wait.
+    has_held_back: bool,
 }
 
 impl Now {
@@ -85,6 +87,7 @@ impl Limits {
                 planned: planned.into_iter().collect(),
                 done: BTreeSet::new(),
                 has_warned: false,
+                has_held_back: false,
             }),
             changed: watch::Sender::new(()),
             turn: tokio::sync::Mutex::new(()),
@@ -127,6 +130,12 @@ impl Limits {
         });
     }
 
+    /// Whether a batch had to wait since this was asked last. What the target can do does not show then.
+    pub fn held_back(&self) -> bool {
+        let is_waiting = self.turn.try_lock().is_err();
+        std::mem::take(&mut self.now().has_held_back) || is_waiting
+    }
+
     /// Waits until a batch may be sent, and counts it. To be asked once a batch; when it is dropped before it returns,
     /// nothing is counted.
     pub async fn admit(&self, documents: usize, bytes: usize) {
@@ -144,6 +153,7 @@ impl Limits {
                 Admission::Waits(wait) => wait,
                 Admission::Stands => Duration::MAX,
             };
+            self.now().has_held_back = true;
             if admission != Admission::Stands && wait > LONG {
                 self.warn_once(wait);
             }
@@ -297,6 +307,7 @@ mod tests {
         limits.put_in_force(InForce::default());
         settle().await;
         assert_eq!(went.load(Ordering::SeqCst), 3);
+        assert_eq!((limits.held_back(), limits.held_back()), (true, false));
     }
 
     #[tokio::test]

@@ -116,6 +116,7 @@ pub const SETTINGS: &[Setting] = &[
     flag("shard"),
     flag("lane"),
     flag("namespace"),
+    one("http"),
     one("log-format"),
     one("log-level"),
     switch("quiet"),

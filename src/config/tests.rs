@@ -109,6 +109,7 @@ fn every_setting_can_be_given_in_every_place_that_it_has() {
         ("time-budget", "13m"),
         ("save-interval", "1s"),
         ("lease", "20s"),
+        ("http", ":9216"),
         ("log-format", "json"),
         ("log-level", "debug"),
     ];
@@ -147,6 +148,7 @@ fn every_setting_can_be_given_in_every_place_that_it_has() {
         assert_eq!(settings.time_budget, Some(Duration::from_secs(780)), "{place}");
         assert_eq!(settings.save_interval, Duration::from_secs(1), "{place}");
         assert_eq!(settings.lease, Duration::from_secs(20), "{place}");
+        assert_eq!(settings.http, Some(([127, 0, 0, 1], 9216).into()), "{place}");
         assert_eq!((settings.log_format, settings.log_level), (LogFormat::Json, Level::DEBUG), "{place}");
     };
 
@@ -366,6 +368,9 @@ fn bad_input() {
         (&["step", "copy", "--lane", "-1"], &[], "", &["--lane -1:", "a number"]),
         (&["step", "copy", "--shard", ""], &[], "", &["--shard", "name a shard"]),
         (&["step", "index", "--namespace", "shop"], &[], "", &["--namespace shop:", "db.collection"]),
+        (&["step", "all", "--http", "9216"], &[], "", &["--http 9216:", "127.0.0.1:9216"]),
+        (&["step", "all", "--http", "example.org:80"], &[], "", &["--http example.org:80:", "not an IP address"]),
+        (STEP_ALL, &[("MONGOFERRY_HTTP", ":70000")], "", &["MONGOFERRY_HTTP=:70000:", "0 (any that is free) to 65535"]),
         (&["step", "all", "--log-format", "xml"], &[], "", &["--log-format xml:", "text, json"]),
         (STEP_ALL, &[("MONGOFERRY_LOG_LEVEL", "loud")], "", &["MONGOFERRY_LOG_LEVEL=loud:", "error, warn, info"]),
         (&["step", "all", "--config", "missing.toml"], &[], "", &["missing.toml", "--config"]),

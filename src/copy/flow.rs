@@ -88,8 +88,11 @@ impl Flow {
                 idle += u32::from(self.writers.inside() < self.writers.limit());
             }
             let before = tuner.now();
-            let sample =
-                Sample { work: self.work.swap(0, Ordering::Relaxed), idle: f64::from(idle) / f64::from(LOOKS) };
+            let work = self.work.swap(0, Ordering::Relaxed);
+            if self.limits.held_back() {
+                continue;
+            }
+            let sample = Sample { work, idle: f64::from(idle) / f64::from(LOOKS) };
             let now = tuner.observe(sample);
             if now != before {
                 tracing::debug!(readers = now.readers, writers = now.writers, "concurrency, {sample:?}");

@@ -213,7 +213,7 @@ impl Run {
                     if ending == Ending::Complete && !self.settle(&spec, &delivery, replay).await? {
                         continue;
                     }
-                    self.finish(spec, ending, gone.clone());
+                    self.finish(spec, ending, gone);
                     return Ok(Ended::Read(ReadingEnded::Finished(ending, gone)));
                 }
             }

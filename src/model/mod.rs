@@ -25,6 +25,7 @@ pub mod reject;
 pub mod server;
 pub mod session;
 pub mod size;
+pub mod speed;
 pub mod step;
 pub mod tuning;
 pub mod work;

@@ -85,10 +85,8 @@ impl Meter {
     }
 
     fn send(&mut self, amount: u64) {
-        if self.rate.is_some() {
-            let amount = u128::from(amount) * BILLION * BILLION;
-            self.debt = self.debt.saturating_add(i128::try_from(amount).unwrap_or(i128::MAX));
-        }
+        let amount = u128::from(amount) * BILLION * BILLION;
+        self.debt = self.debt.saturating_add(i128::try_from(amount).unwrap_or(i128::MAX));
     }
 
     /// Until when it has to wait; `None` when that has no end at this rate.
@@ -121,8 +119,6 @@ impl Pace {
         self.documents.rate = documents;
         self.bytes.rate = bytes;
         self.is_paused = is_paused;
-        // A credit that was earned at a higher rate is worth no more than one at this.
-        self.pay(now);
     }
 
     /// Whether anything is limited, or paused. When not, everything goes.
@@ -230,6 +226,11 @@ mod tests {
         pace.change(10 * SECOND, None, None, false);
         assert_eq!(pace.admit(10 * SECOND, 1, 1 << 40), Admission::Goes);
         assert!(pace.is_free());
+        // What went before a change was paid off at the rate of that time, though nobody asked meanwhile.
+        let mut slow = limited(None, Some(1_000));
+        assert_eq!(slow.admit(Duration::ZERO, 1, 100_000), Admission::Goes);
+        slow.change(50 * SECOND, None, Some(Rate::share(50_000, 1, 1)), false);
+        assert_eq!(slow.admit(50 * SECOND, 1, 1), Admission::Waits(SECOND));
         // What went without a limit is no debt under the next one.
         pace.change(10 * SECOND, None, Some(Rate::share(1, 1, 1)), false);
         assert_eq!(pace.admit(10 * SECOND, 1, 1), Admission::Goes);

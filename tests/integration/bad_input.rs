@@ -165,6 +165,13 @@ fn values() -> Vec<Row> {
         row("a change below nothing", "control max-bytes-per-second=-5MB", 2, &["-5MB", "20MB", "default"]),
         row("a change beyond sense", "control max-bytes-per-second=9TiB", 2, &["9TiB", "from 1KiB to 1TiB"]),
         row("a change that is made twice", "control pause resume", 2, &["leave one of them out"]),
+        row("http without an address", "step all --http 9216", 2, &["--http 9216", "127.0.0.1:9216"]),
+        row(
+            "http on another machine",
+            "step all --http 192.0.2.1:0",
+            2,
+            &["--http 192.0.2.1:0", "no address of this machine"],
+        ),
         row("log-format", "step all --log-format xml", 2, &["--log-format xml", "text, json"]),
         row("log-level", "step all --log-level loud", 2, &["--log-level loud", "error, warn, info, debug, trace"]),
         row("lease without a unit", "step all --lease 15", 2, &["--lease 15", "15s"]),
