@@ -91,6 +91,8 @@ fn every_setting_can_be_given_in_every_place_that_it_has() {
         ("exclude", "a.x"),
         ("rename", "a:e,c.d:c.f"),
         ("existing", "drop"),
+        ("on-conflict", "replace"),
+        ("max-rejected", "1000"),
         ("create-index", "background"),
         ("fence-writes", "yes"),
         ("checkpoint-uri", "mongodb://c/"),
@@ -136,6 +138,7 @@ fn every_setting_can_be_given_in_every_place_that_it_has() {
         );
         assert_eq!(settings.checkpoint_namespace.to_string(), "other.ckpt", "{place}");
         assert_eq!(settings.partition_size, 1_500_000_000, "{place}");
+        assert_eq!((settings.on_conflict, settings.max_rejected), (OnConflict::Replace, 1_000), "{place}");
         assert_eq!(settings.lanes_per_shard, 3, "{place}");
         assert_eq!(settings.read_order, ReadOrder::Natural, "{place}");
         assert_eq!((settings.memory, settings.max_readers, settings.max_writers), (128 << 20, 5, 6), "{place}");
@@ -326,6 +329,9 @@ fn bad_input() {
         (&["control", "max-bytes-per-second=0"], &[], "", &["max-bytes-per-second=0: must be from 1KiB to 1TiB"]),
         (&["step", "all", "--existing", "replace"], &[], "", &["--existing replace:", "refuse, drop, keep"]),
         (STEP_ALL, &[], "existing = 'Drop'", &["`existing = \"Drop\"`", "refuse, drop, keep"]),
+        (&["step", "all", "--on-conflict", "ask"], &[], "", &["--on-conflict ask:", "report, replace, keep"]),
+        (&["step", "all", "--max-rejected", "-1"], &[], "", &["--max-rejected -1:", "from 0 on"]),
+        (STEP_ALL, &[("MONGOFERRY_MAX_REJECTED", "all")], "", &["MONGOFERRY_MAX_REJECTED=all:", "a number"]),
         (&["step", "all", "--drop-committed"], &[], "", &["--existing drop", "`refuse`"]),
         (&["step", "all", "--fence-writes", "true"], &[], "", &["--fence-writes true:", "yes, no"]),
         (

@@ -5,6 +5,7 @@
 
 use super::document::{Document, encode, parse};
 use super::pages::{CatalogHead, CatalogPage, InventoryPage, PlanHead, PlanPage, PreparedPage, ProofSegment};
+use super::rejects::{RejectedObject, Repair};
 use crate::model::job::{CheckpointMap, JobRecord};
 use crate::model::lane::LaneProgress;
 use crate::model::limit::Control;
@@ -33,6 +34,8 @@ fn documents_of_version_1_are_read_and_written_as_they_are() {
     check::<Work<LaneProgress>>("lane");
     check::<Work<LaneProgress>>("lane-open");
     check::<ProofSegment>("proofs");
+    check::<RejectedObject>("rejected");
+    check::<Repair>("repair");
     check::<Work<StepProgress>>("step");
     check::<Control>("control");
     check::<Control>("control-paused");

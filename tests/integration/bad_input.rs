@@ -471,6 +471,7 @@ fn stores() -> Vec<Row> {
             .given([Given::File("file", "hello")]),
         row("a file where the job's state belongs", "step all", 2, &["{dir}/state/{job}", "in the way", "--state"])
             .given([Given::Source("{db}.a"), Given::File("state/{job}", "hello")]),
+        row("an unknown job for rejected", "rejected", 2, &["`{job}`", "{dir}/state", "mongoferry jobs"]),
         row("an unknown job for status", "status", 2, &["`{job}`", "{dir}/state", "mongoferry jobs"]),
         row("an unknown job for abandon", "abandon", 2, &["`{job}`", "{dir}/state", "mongoferry jobs"]),
         row("an unknown job in S3", "status", 2, &["`{job}`", "s3://bad-input/x", "mongoferry jobs"])
@@ -656,6 +657,8 @@ fn planned_jobs() -> Vec<Row> {
         row("a step of an abandoned job", "step copy", 2, &["`{job}`", "abandoned", "--job"])
             .given(prepared())
             .given([Given::Ran("abandon")]),
+        row("trying again before the copy is done", "rejected --retry", 2, &["step copy", "`{job}`", "--max-rejected"])
+            .given(prepared()),
         row("control of an unknown job", "control pause", 2, &["`{job}`", "{dir}/state", "mongoferry jobs"]),
         row("control of an abandoned job", "control pause", 2, &["`{job}`", "abandoned", "--job"])
             .given(prepared())

@@ -13,6 +13,7 @@ mod bad_input;
 mod bytes;
 mod copying;
 mod crashes;
+mod deliver;
 mod elections;
 mod fencing;
 mod http;
