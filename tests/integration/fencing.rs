@@ -151,7 +151,8 @@ async fn a_worker_that_was_frozen_before_a_write_changes_nothing_when_it_wakes_u
         ferry.run(&["step", step]).await.expect(0);
     }
     // Stopped between looking at its lease and sending the batch: the lease is of no use any more.
-    let mut frozen = Running::start(&ferry.clone().set("MONGOFERRY_FREEZE_BEFORE", "insert:3"), &["step", "copy"])?;
+    // Not one of the first batches: their writers would have to connect first, and the worker finds out meanwhile.
+    let mut frozen = Running::start(&ferry.clone().set("MONGOFERRY_FREEZE_BEFORE", "insert:9"), &["step", "copy"])?;
     frozen.is_frozen().await?;
 
     let client = Client::with_uri_str(target.uri()).await?;
