@@ -517,7 +517,7 @@ struct TargetFlags {
     create_index: Option<String>,
     /// Whether the target refuses what a worker sends that has lost its lane to another one; it costs the target more the
     /// smaller the documents are [default: no] [env: MONGOFERRY_FENCE_WRITES]
-    #[arg(long, value_name = "yes|no", value_parser = Suggested(layer::FENCE_WRITES))]
+    #[arg(long, value_name = "CHOICE", value_parser = Suggested(layer::FENCE_WRITES))]
     fence_writes: Option<String>,
     /// Where commit writes MongoShake's checkpoint: a connection string, or `none` to keep it in the state alone [default:
     /// the target] [env: MONGOFERRY_CHECKPOINT_URI]
