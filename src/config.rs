@@ -13,12 +13,15 @@ use crate::cli::Command;
 use crate::connection_string::ConnectionString;
 use crate::environment::Environment;
 use crate::error::{Error, Result};
-use crate::model::choice::{CreateIndex, Existing};
+use crate::model::choice::{Against, CreateIndex, Existing, Verify};
 use crate::model::job_name::JobName;
 use crate::model::namespace::{Filter, Namespace, Pattern, Renames};
 use crate::model::size;
 use crate::telemetry::LogFormat;
-use layer::{CREATE_INDEX, EXISTING, Given, LOG_FORMATS, LOG_LEVELS, Layers, Places, RawArguments, SETTINGS, nearest};
+use layer::{
+    AGAINST, CREATE_INDEX, EXISTING, Given, LOG_FORMATS, LOG_LEVELS, Layers, Places, RawArguments, SETTINGS, VERIFY,
+    nearest,
+};
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -130,6 +133,10 @@ pub struct Settings {
     pub checkpoint_namespace: Namespace,
     /// Findings do not stop the commit.
     pub accept_findings: bool,
+    /// What verify compares.
+    pub verify: Verify,
+    /// What it holds the target's documents against.
+    pub against: Against,
     /// About how large the ranges are into which a collection is cut, in bytes.
     pub partition_size: u64,
     /// Into how many lanes a shard is divided: so many workers can copy it.
@@ -245,6 +252,8 @@ impl Resolver<'_> {
                 .parsed("checkpoint-namespace", parse_checkpoint_namespace)?
                 .unwrap_or_else(|| Namespace::new(db, collection)),
             accept_findings: self.layers.flags.accept_findings,
+            verify: self.verify()?,
+            against: self.against()?,
             partition_size: self.size("partition-size", PARTITION_SIZE_RANGE)?.unwrap_or(DEFAULT_PARTITION_SIZE),
             lanes_per_shard: self.number("lanes-per-shard", LANES_PER_SHARD_RANGE)?.unwrap_or(1),
             time_budget: self.duration("time-budget", SHORTEST_TIME_BUDGET..=Duration::MAX)?,
@@ -303,6 +312,26 @@ impl Resolver<'_> {
             }
             Err(format!("must be from {} to {}", size::show(*range.start()), size::show(*range.end())))
         })
+    }
+
+    fn verify(&self) -> Result<Verify> {
+        let verify = self.word("verify", VERIFY, &Verify::ALL)?.unwrap_or_default();
+        if verify == Verify::None && self.layers.given("namespace").is_some() {
+            return Err(Error::bad_input(
+                "--namespace names what to compare, and `none` of --verify compares nothing; leave one of them out",
+            ));
+        }
+        Ok(verify)
+    }
+
+    /// Only documents are held against anything.
+    fn against(&self) -> Result<Against> {
+        let Some(against) = self.word("against", AGAINST, &Against::ALL)? else { return Ok(Against::default()) };
+        let verify = self.verify()?;
+        match (verify, self.layers.given("against")) {
+            (Verify::Full, _) | (_, None) => Ok(against),
+            (_, Some(given)) => Err(given.refuse(format!("goes with --verify full only; it is set to `{verify}`"))),
+        }
     }
 
     /// Giving up a job is not done by default: the name has to be said somewhere.

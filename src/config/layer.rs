@@ -3,7 +3,7 @@
 
 use crate::environment::{Environment, PREFIX};
 use crate::error::Error;
-use crate::model::choice::{CreateIndex, Existing};
+use crate::model::choice::{Against, CreateIndex, Existing, Verify};
 use crate::redact::redact;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,6 +13,10 @@ pub const EXISTING: &[&str] = &[Existing::Refuse.word(), Existing::Drop.word(), 
 /// The words for `--create-index`.
 pub const CREATE_INDEX: &[&str] =
     &[CreateIndex::None.word(), CreateIndex::Background.word(), CreateIndex::Foreground.word()];
+/// The words for `--verify`.
+pub const VERIFY: &[&str] = &[Verify::Metadata.word(), Verify::Full.word(), Verify::None.word()];
+/// The words for `--against`.
+pub const AGAINST: &[&str] = &[Against::Proofs.word(), Against::Source.word()];
 /// The words for `--log-format`.
 pub const LOG_FORMATS: &[&str] = &["text", "json"];
 /// The words for `--log-level`.
@@ -83,6 +87,8 @@ pub const SETTINGS: &[Setting] = &[
     secret("checkpoint-uri"),
     one("checkpoint-namespace"),
     switch("accept-findings"),
+    one("verify"),
+    one("against"),
     one("partition-size"),
     one("lanes-per-shard"),
     one("time-budget"),

@@ -37,6 +37,7 @@ fn defaults() {
     assert!(settings.renames.is_empty());
     assert_eq!((settings.existing, settings.create_index), (Existing::Refuse, CreateIndex::Foreground));
     assert_eq!(settings.checkpoint_uri, CheckpointUri::Target);
+    assert_eq!((settings.verify, settings.against), (Verify::Metadata, Against::Proofs));
     assert_eq!(settings.checkpoint_namespace.to_string(), "mongoshake.ckpt_default");
     assert_eq!(settings.partition_size, 256 << 20);
     assert_eq!(settings.lanes_per_shard, 1);
@@ -91,6 +92,8 @@ fn every_setting_can_be_given_in_every_place_that_it_has() {
         ("create-index", "background"),
         ("checkpoint-uri", "mongodb://c/"),
         ("checkpoint-namespace", "other.ckpt"),
+        ("verify", "full"),
+        ("against", "source"),
         ("partition-size", "1.5GB"),
         ("lanes-per-shard", "3"),
         ("time-budget", "13m"),
@@ -117,6 +120,7 @@ fn every_setting_can_be_given_in_every_place_that_it_has() {
         assert_eq!(settings.filter.to_string(), "a,b,c.d but a.x", "{place}");
         assert_eq!(settings.renames.to_string(), "a:e,c.d:c.f", "{place}");
         assert_eq!((settings.existing, settings.create_index), (Existing::Drop, CreateIndex::Background), "{place}");
+        assert_eq!((settings.verify, settings.against), (Verify::Full, Against::Source), "{place}");
         assert!(
             matches!(&settings.checkpoint_uri, CheckpointUri::Uri(uri) if uri.expose() == "mongodb://c/"),
             "{place}"
@@ -278,6 +282,11 @@ fn bad_input() {
         (STEP_ALL, &[], "partition-size = '-5MB'", &["`partition-size = \"-5MB\"`", "not a size"]),
         (&["step", "all", "--existing", "replace"], &[], "", &["--existing replace:", "refuse, drop, keep"]),
         (STEP_ALL, &[], "existing = 'Drop'", &["`existing = \"Drop\"`", "refuse, drop, keep"]),
+        (&["step", "verify", "--verify", "all"], &[], "", &["--verify all:", "metadata, full, none"]),
+        (&["step", "verify", "--verify", "full", "--against", "target"], &[], "", &["--against target:", "proofs, source"]),
+        (&["step", "all", "--against", "source"], &[], "", &["--against source:", "--verify full", "`metadata`"]),
+        (STEP_ALL, &[("MONGOFERRY_VERIFY", "none"), ("MONGOFERRY_AGAINST", "proofs")], "", &["MONGOFERRY_AGAINST=proofs", "`none`"]),
+        (&["step", "verify", "--verify", "none", "--namespace", "a.b"], &[], "", &["--namespace", "`none`", "leave one"]),
         (&["step", "all", "--drop-committed"], &[], "", &["--existing drop", "`refuse`"]),
         (
             &["step", "all", "--create-index", "later"],

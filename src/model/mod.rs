@@ -1,10 +1,13 @@
 //! What a job is made of and how it may change: pure, no async, clock, environment, clients.
 
 pub mod bson_order;
+pub mod block;
 pub mod catalog;
 pub mod choice;
+pub mod comparison;
 pub mod counts;
 pub mod cursor;
+pub mod difference;
 pub mod digest;
 pub mod element;
 pub mod finding;
@@ -19,4 +22,5 @@ pub mod partition;
 pub mod plan;
 pub mod size;
 pub mod step;
+pub mod suspect;
 pub mod work;

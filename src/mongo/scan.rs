@@ -1,10 +1,10 @@
-//! Reading a range of a collection of the source in `_id` order, from a position on, batch by batch, as the bytes it is.
+//! Reading a range of a collection in `_id` order, from a position on, batch by batch, as the bytes it is.
 
 use super::catalog;
 use super::checkpoint::timestamp;
 use super::deployment::Deployment;
 use super::failure::{is_empty_range, is_lost_cursor};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::cursor::{Key, Position};
 use crate::model::job::Optime;
 use crate::model::namespace::Namespace;
@@ -59,7 +59,7 @@ pub enum Next {
 /// What is read.
 #[derive(Debug, Clone)]
 pub struct Wanted {
-    /// From where.
+    /// From where: the source, or the target where it is read back.
     pub source: Deployment,
     /// The collection's name.
     pub namespace: Namespace,
@@ -140,8 +140,19 @@ impl Wanted {
         }
     }
 
-    /// The largest `_id` there is, none in an empty collection.
-    async fn largest(&self) -> std::result::Result<Option<Key>, DriverError> {
+    /// The largest `_id` there is that is not below `lower`, none where there is none.
+    async fn largest(&self, lower: Option<&Key>) -> std::result::Result<Option<Key>, DriverError> {
+        let largest = self.largest_from(None).await?;
+        match (&largest, lower) {
+            // A scan with `min` and without `max` would leave it out.
+            (Some(largest), _) if largest.is_max() => {}
+            (Some(_), Some(lower)) => return self.largest_from(Some(lower)).await,
+            _ => {}
+        }
+        Ok(largest)
+    }
+
+    async fn largest_from(&self, lower: Option<&Key>) -> std::result::Result<Option<Key>, DriverError> {
         let mut command = rawdoc! {
             "find": self.namespace.collection(),
             "filter": {},
@@ -150,6 +161,9 @@ impl Wanted {
             "projection": { "_id": 1 },
             "limit": 1,
         };
+        if let Some(lower) = lower {
+            command.append(bson::cstr!("min"), lower.named("_id"));
+        }
         self.complete(&mut command);
         let mut cursor = self.source.batches(self.namespace.db(), command).await?;
         while let Some(batch) = cursor.next().await {
@@ -181,8 +195,9 @@ impl Wanted {
         }
         let all = catalog::collections(&self.source, self.namespace.db()).await?;
         if let Some(renamed) = all.iter().find(|listed| listed.uuid.as_ref() == Some(&self.uuid)) {
-            return Err(self.source.side.error(format!(
-                "{} was renamed to {} on the source while it was copied; rename it back, or abandon this job and begin another",
+            let side = self.source.side;
+            return Err(side.error(format!(
+                "{} was renamed to {} on the {side} while it was read; rename it back, or abandon this job and begin another",
                 self.namespace, renamed.namespace
             )));
         }
@@ -261,7 +276,8 @@ impl Scan {
             match &self.stage {
                 Stage::Over => return Ok(None),
                 Stage::EndUnknown => {
-                    let largest = self.wanted.largest().await?;
+                    let lower = self.last.key().or(self.wanted.range.lower.key());
+                    let largest = self.wanted.largest(lower).await?;
                     self.is_unchecked = true;
                     self.stage = match largest {
                         Some(key) if self.last.key() == Some(&key) => Stage::Over,
@@ -286,10 +302,8 @@ impl Scan {
 
     fn remember(&mut self, batch: &RawBatch) -> Result<()> {
         let last = last_key(batch).map_err(|error| {
-            Error::source(format!(
-                "the source sent a reply about {} that cannot be read: {error}",
-                self.wanted.namespace
-            ))
+            let side = self.wanted.source.side;
+            side.error(format!("the {side} sent a reply about {} that cannot be read: {error}", self.wanted.namespace))
         })?;
         if let Some(last) = last {
             self.last = Position::After(last);

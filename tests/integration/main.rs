@@ -17,4 +17,5 @@ mod order;
 mod scans;
 mod store;
 mod streams;
+mod verifying;
 mod workers;

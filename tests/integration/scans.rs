@@ -5,7 +5,7 @@ use mongodb::bson::{Bson, Document, RawBsonRef, doc};
 use mongoferry::connection_string::ConnectionString;
 use mongoferry::model::cursor::{Key, Position};
 use mongoferry::model::namespace::Namespace;
-use mongoferry::model::partition::Range;
+use mongoferry::model::partition::{Bound, Range};
 use mongoferry::mongo::deployment::Deployment;
 use mongoferry::mongo::failure::Side;
 use mongoferry::mongo::scan::{Next, Scan, Wanted};
@@ -34,6 +34,31 @@ async fn a_scan_that_goes_on_after_the_largest_id_there_is_ends() -> Result<(), 
         }
     }
     assert_eq!(ids, [Bson::MaxKey]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_below_the_range_is_not_given_although_nothing_else_is_left() -> Result<(), Failure> {
+    let uri = shared_source().await?.uri();
+    let collection = Client::with_uri_str(&uri).await?.database("scans").collection::<Document>("below");
+    collection.insert_many([doc! {"_id": 1}, doc! {"_id": 2}]).await?;
+
+    // What was above has been deleted since the range was planned, or since the document at this position was read.
+    let above = Key::from_value(RawBsonRef::Int32(5));
+    let wanted = wanted(&uri, "scans.below").await?;
+    let range = Range { lower: Bound::At(above.clone()), upper: Bound::Unbounded };
+    let planned = Wanted { range, ..wanted.clone() };
+    assert!(matches!(Scan::new(planned.clone(), Position::Start).next().await?, Next::End));
+    assert!(matches!(Scan::new(wanted, Position::After(above)).next().await?, Next::End));
+
+    // MaxKey is above every bound.
+    collection.insert_one(doc! {"_id": Bson::MaxKey}).await?;
+    let mut rest = Scan::new(planned, Position::Start);
+    let mut given = 0;
+    while let Next::Documents(batch) = rest.next().await? {
+        given += batch.doc_slices()?.iter_elements().count();
+    }
+    assert_eq!(given, 1);
     Ok(())
 }
 
