@@ -247,6 +247,8 @@ struct StepArguments {
     #[command(flatten)]
     verifying: VerifyingFlags,
     #[command(flatten)]
+    resources: ResourceFlags,
+    #[command(flatten)]
     work: WorkFlags,
     #[command(flatten)]
     part: PartFlags,
@@ -263,6 +265,7 @@ impl StepArguments {
         self.target.take_into(raw);
         self.reading.take_into(raw);
         self.verifying.take_into(raw);
+        self.resources.take_into(raw);
         self.work.take_into(raw);
         self.part.take_into(raw);
         self.log.take_into(raw);
@@ -444,6 +447,30 @@ impl TargetFlags {
 }
 
 #[derive(Args)]
+#[command(next_help_heading = "Resources")]
+struct ResourceFlags {
+    /// What the process may hold in memory, 32MiB to 1TiB [default: 64MiB] [env: MONGOFERRY_MEMORY]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    memory: Option<String>,
+    /// How many ranges or collections are read at once at most, 1 to 256; how many are, is found out while it copies
+    /// [default: 16] [env: MONGOFERRY_MAX_READERS]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    max_readers: Option<String>,
+    /// How many batches are sent at once at most, 1 to 16; how many are, is found out while it copies [default: 8]
+    /// [env: MONGOFERRY_MAX_WRITERS]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    max_writers: Option<String>,
+}
+
+impl ResourceFlags {
+    fn take_into(&self, raw: &mut RawArguments) {
+        raw.set("memory", &self.memory);
+        raw.set("max-readers", &self.max_readers);
+        raw.set("max-writers", &self.max_writers);
+    }
+}
+
+#[derive(Args)]
 #[command(next_help_heading = "Reading")]
 struct ReadingFlags {
     /// About how large the ranges are into which a collection is cut, which are copied side by side, 4KiB to 1TiB:
@@ -455,12 +482,21 @@ struct ReadingFlags {
     /// --lane N`; plan decides it for good [default: 1] [env: MONGOFERRY_LANES_PER_SHARD]
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     lanes_per_shard: Option<String>,
+    /// In which order collections are read: by _id, in the order of the disk, or whichever costs the source less;
+    /// discover decides it for good [default: auto] [env: MONGOFERRY_READ_ORDER]
+    #[arg(long, value_name = "ORDER", value_parser = Suggested(layer::READ_ORDER))]
+    read_order: Option<String>,
+    /// Which members of the source the documents are read from [default: primary] [env: MONGOFERRY_READ_PREFERENCE]
+    #[arg(long, value_name = "MEMBERS", value_parser = Suggested(layer::READ_PREFERENCE))]
+    read_preference: Option<String>,
 }
 
 impl ReadingFlags {
     fn take_into(&self, raw: &mut RawArguments) {
         raw.set("partition-size", &self.partition_size);
         raw.set("lanes-per-shard", &self.lanes_per_shard);
+        raw.set("read-order", &self.read_order);
+        raw.set("read-preference", &self.read_preference);
     }
 }
 

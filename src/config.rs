@@ -13,14 +13,14 @@ use crate::cli::Command;
 use crate::connection_string::ConnectionString;
 use crate::environment::Environment;
 use crate::error::{Error, Result};
-use crate::model::choice::{Against, CreateIndex, Existing, Verify};
+use crate::model::choice::{Against, CreateIndex, Existing, ReadOrder, ReadPreference, Verify};
 use crate::model::job_name::JobName;
 use crate::model::namespace::{Filter, Namespace, Pattern, Renames};
 use crate::model::size;
 use crate::telemetry::LogFormat;
 use layer::{
-    AGAINST, CREATE_INDEX, EXISTING, Given, LOG_FORMATS, LOG_LEVELS, Layers, Places, RawArguments, SETTINGS, VERIFY,
-    nearest,
+    AGAINST, CREATE_INDEX, EXISTING, Given, LOG_FORMATS, LOG_LEVELS, Layers, Places, READ_ORDER, READ_PREFERENCE,
+    RawArguments, SETTINGS, VERIFY, nearest,
 };
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -60,6 +60,20 @@ const PARTITION_SIZE_RANGE: RangeInclusive<u64> = 4 << 10..=1 << 40;
 
 /// More lanes than one worker each are of no use, and each is a document that is saved.
 const LANES_PER_SHARD_RANGE: RangeInclusive<u32> = 1..=1_000;
+
+/// Little enough for any machine and the smallest Lambda function, and more brings nothing.
+const DEFAULT_MEMORY: u64 = 64 << 20;
+
+/// Less does not hold the program and the largest document; more than this is a slip of the pen.
+const MEMORY_RANGE: RangeInclusive<u64> = 32 << 20..=1 << 40;
+
+/// More readers than this take turns.
+const READERS_RANGE: RangeInclusive<u32> = 1..=256;
+const DEFAULT_MAX_READERS: u32 = 16;
+
+/// More writers than a server has cores get nothing more out of it.
+const WRITERS_RANGE: RangeInclusive<u32> = 1..=crate::copy::partition::IN_FLIGHT as u32;
+const DEFAULT_MAX_WRITERS: u32 = 8;
 
 /// What MongoShake calls it when nobody says otherwise (`checkpoint.storage.db`, `checkpoint.storage.collection`).
 const DEFAULT_CHECKPOINT_NAMESPACE: (&str, &str) = ("mongoshake", "ckpt_default");
@@ -141,6 +155,16 @@ pub struct Settings {
     pub partition_size: u64,
     /// Into how many lanes a shard is divided: so many workers can copy it.
     pub lanes_per_shard: u32,
+    /// In which order collections are read.
+    pub read_order: ReadOrder,
+    /// Which members of the source are read.
+    pub read_preference: ReadPreference,
+    /// What the whole process may hold, in bytes.
+    pub memory: u64,
+    /// How many partitions it reads at once at most.
+    pub max_readers: usize,
+    /// How many batches it sends at once at most.
+    pub max_writers: usize,
     /// When to begin to stop; never when none.
     pub time_budget: Option<Duration>,
     /// How often a lane saves: at most a third of the lease.
@@ -256,6 +280,11 @@ impl Resolver<'_> {
             against: self.against()?,
             partition_size: self.size("partition-size", PARTITION_SIZE_RANGE)?.unwrap_or(DEFAULT_PARTITION_SIZE),
             lanes_per_shard: self.number("lanes-per-shard", LANES_PER_SHARD_RANGE)?.unwrap_or(1),
+            read_order: self.word("read-order", READ_ORDER, &ReadOrder::ALL)?.unwrap_or_default(),
+            read_preference: self.word("read-preference", READ_PREFERENCE, &ReadPreference::ALL)?.unwrap_or_default(),
+            memory: self.size("memory", MEMORY_RANGE)?.unwrap_or(DEFAULT_MEMORY),
+            max_readers: self.number("max-readers", READERS_RANGE)?.unwrap_or(DEFAULT_MAX_READERS) as usize,
+            max_writers: self.number("max-writers", WRITERS_RANGE)?.unwrap_or(DEFAULT_MAX_WRITERS) as usize,
             time_budget: self.duration("time-budget", SHORTEST_TIME_BUDGET..=Duration::MAX)?,
             save_interval: self.save_interval(&state, lease)?,
             lease,

@@ -3,7 +3,7 @@
 
 use crate::environment::{Environment, PREFIX};
 use crate::error::Error;
-use crate::model::choice::{Against, CreateIndex, Existing, Verify};
+use crate::model::choice::{Against, CreateIndex, Existing, ReadOrder, ReadPreference, Verify};
 use crate::redact::redact;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -17,6 +17,16 @@ pub const CREATE_INDEX: &[&str] =
 pub const VERIFY: &[&str] = &[Verify::Metadata.word(), Verify::Full.word(), Verify::None.word()];
 /// The words for `--against`.
 pub const AGAINST: &[&str] = &[Against::Proofs.word(), Against::Source.word()];
+/// The words for `--read-order`.
+pub const READ_ORDER: &[&str] = &[ReadOrder::Auto.word(), ReadOrder::Id.word(), ReadOrder::Natural.word()];
+/// The words for `--read-preference`.
+pub const READ_PREFERENCE: &[&str] = &[
+    ReadPreference::Primary.word(),
+    ReadPreference::PrimaryPreferred.word(),
+    ReadPreference::Secondary.word(),
+    ReadPreference::SecondaryPreferred.word(),
+    ReadPreference::Nearest.word(),
+];
 /// The words for `--log-format`.
 pub const LOG_FORMATS: &[&str] = &["text", "json"];
 /// The words for `--log-level`.
@@ -91,6 +101,11 @@ pub const SETTINGS: &[Setting] = &[
     one("against"),
     one("partition-size"),
     one("lanes-per-shard"),
+    one("read-order"),
+    one("read-preference"),
+    one("memory"),
+    one("max-readers"),
+    one("max-writers"),
     one("time-budget"),
     one("save-interval"),
     one("lease"),

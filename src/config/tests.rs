@@ -41,6 +41,7 @@ fn defaults() {
     assert_eq!(settings.checkpoint_namespace.to_string(), "mongoshake.ckpt_default");
     assert_eq!(settings.partition_size, 256 << 20);
     assert_eq!(settings.lanes_per_shard, 1);
+    assert_eq!((settings.memory, settings.max_readers, settings.max_writers), (64 << 20, 16, 8));
     assert_eq!(settings.time_budget, None);
     assert_eq!(settings.save_interval, Duration::from_millis(200));
     assert_eq!(settings.lease, Duration::from_secs(15));
@@ -96,6 +97,11 @@ fn every_setting_can_be_given_in_every_place_that_it_has() {
         ("against", "source"),
         ("partition-size", "1.5GB"),
         ("lanes-per-shard", "3"),
+        ("read-order", "natural"),
+        ("read-preference", "secondaryPreferred"),
+        ("memory", "128MiB"),
+        ("max-readers", "5"),
+        ("max-writers", "6"),
         ("time-budget", "13m"),
         ("save-interval", "1s"),
         ("lease", "20s"),
@@ -128,6 +134,9 @@ fn every_setting_can_be_given_in_every_place_that_it_has() {
         assert_eq!(settings.checkpoint_namespace.to_string(), "other.ckpt", "{place}");
         assert_eq!(settings.partition_size, 1_500_000_000, "{place}");
         assert_eq!(settings.lanes_per_shard, 3, "{place}");
+        assert_eq!(settings.read_order, ReadOrder::Natural, "{place}");
+        assert_eq!((settings.memory, settings.max_readers, settings.max_writers), (128 << 20, 5, 6), "{place}");
+        assert_eq!(settings.read_preference, ReadPreference::SecondaryPreferred, "{place}");
         assert_eq!(settings.time_budget, Some(Duration::from_secs(780)), "{place}");
         assert_eq!(settings.save_interval, Duration::from_secs(1), "{place}");
         assert_eq!(settings.lease, Duration::from_secs(20), "{place}");
@@ -280,13 +289,34 @@ fn bad_input() {
         (&["step", "all", "--lanes-per-shard", "0"], &[], "", &["--lanes-per-shard 0:", "from 1 to 1000"]),
         (&["step", "all", "--partition-size", "4KB"], &[], "", &["--partition-size 4KB:", "from 4KiB to 1TiB"]),
         (STEP_ALL, &[], "partition-size = '-5MB'", &["`partition-size = \"-5MB\"`", "not a size"]),
+        (&["step", "all", "--memory", "16MiB"], &[], "", &["--memory 16MiB:", "from 32MiB to 1TiB"]),
+        (&["step", "all", "--max-readers", "0"], &[], "", &["--max-readers 0:", "from 1 to 256"]),
+        (&["step", "all", "--max-writers", "17"], &[], "", &["--max-writers 17:", "from 1 to 16"]),
+        (&["step", "all", "--max-writers", "-1"], &[], "", &["--max-writers -1:", "from 1 to 16"]),
+        (&["step", "all", "--read-order", "disk"], &[], "", &["--read-order disk:", "auto, id, natural"]),
+        (&["step", "all", "--read-preference", "slave"], &[], "", &["--read-preference slave:", "primaryPreferred"]),
         (&["step", "all", "--existing", "replace"], &[], "", &["--existing replace:", "refuse, drop, keep"]),
         (STEP_ALL, &[], "existing = 'Drop'", &["`existing = \"Drop\"`", "refuse, drop, keep"]),
         (&["step", "verify", "--verify", "all"], &[], "", &["--verify all:", "metadata, full, none"]),
-        (&["step", "verify", "--verify", "full", "--against", "target"], &[], "", &["--against target:", "proofs, source"]),
+        (
+            &["step", "verify", "--verify", "full", "--against", "target"],
+            &[],
+            "",
+            &["--against target:", "proofs, source"],
+        ),
         (&["step", "all", "--against", "source"], &[], "", &["--against source:", "--verify full", "`metadata`"]),
-        (STEP_ALL, &[("MONGOFERRY_VERIFY", "none"), ("MONGOFERRY_AGAINST", "proofs")], "", &["MONGOFERRY_AGAINST=proofs", "`none`"]),
-        (&["step", "verify", "--verify", "none", "--namespace", "a.b"], &[], "", &["--namespace", "`none`", "leave one"]),
+        (
+            STEP_ALL,
+            &[("MONGOFERRY_VERIFY", "none"), ("MONGOFERRY_AGAINST", "proofs")],
+            "",
+            &["MONGOFERRY_AGAINST=proofs", "`none`"],
+        ),
+        (
+            &["step", "verify", "--verify", "none", "--namespace", "a.b"],
+            &[],
+            "",
+            &["--namespace", "`none`", "leave one"],
+        ),
         (&["step", "all", "--drop-committed"], &[], "", &["--existing drop", "`refuse`"]),
         (
             &["step", "all", "--create-index", "later"],

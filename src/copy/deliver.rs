@@ -54,6 +54,8 @@ pub struct Delivery {
     pub created: bool,
     /// Whether an earlier claim may have sent what is delivered now: the recorded replay window.
     pub replay: bool,
+    /// Whether what was sent may lie anywhere, so that it has to be looked for to the end.
+    pub probes_all: bool,
     /// Reads are not older than this.
     pub not_before: Optime,
     /// Whether this worker still may send.
@@ -62,15 +64,29 @@ pub struct Delivery {
     pub empty_probes: AtomicUsize,
 }
 
-/// Documents that are sent together, in `_id` order.
+/// Documents that are sent together.
 #[derive(Debug)]
 pub struct Batch {
     /// The documents.
     pub documents: Documents,
-    /// Where the batch before it ended.
-    pub after: Position,
-    /// The `_id` of the last one.
-    pub last: Key,
+    /// Which documents of the source they are.
+    pub extent: Extent,
+    /// Where the last one is; none when a place to go on from comes with a later batch.
+    pub position: Option<Position>,
+}
+
+/// Which documents of the source a batch has.
+#[derive(Debug)]
+pub enum Extent {
+    /// All between two places in `_id` order.
+    Range {
+        /// Where the batch before it ended.
+        after: Position,
+        /// The `_id` of the last one.
+        last: Key,
+    },
+    /// Those that lay beside each other on the disk, whatever their `_id`s.
+    Scattered,
 }
 
 impl Delivery {
@@ -114,12 +130,18 @@ impl Delivery {
     /// is sent again, since a server takes many times longer to refuse a document than to insert one. A few batches in
     /// a row of which nothing is there, more than were ever in flight, and it is not worth looking any more.
     async fn probe(&self, batch: &Batch) -> Result<HashMap<Key, RawDocumentBuf>> {
-        if !self.replay || self.empty_probes.load(Ordering::Relaxed) > IN_FLIGHT {
+        let is_beyond = !self.probes_all && self.empty_probes.load(Ordering::Relaxed) > IN_FLIGHT;
+        if !self.replay || is_beyond {
             return Ok(HashMap::new());
         }
-        // In a collection that others write to there may be any number of documents between ours.
-        let most = if self.created { 0 } else { batch.documents.len() * 2 };
-        let there = self.between(&batch.after, Bound::At(batch.last.clone()), most).await?;
+        let there = match &batch.extent {
+            Extent::Range { after, last } => {
+                // In a collection that others write to there may be any number of documents between ours.
+                let most = if self.created { 0 } else { batch.documents.len() * 2 };
+                self.between(after, Bound::At(last.clone()), most).await?
+            }
+            Extent::Scattered => HashMap::new(),
+        };
         if there.is_empty() {
             self.empty_probes.fetch_add(1, Ordering::Relaxed);
         } else {
@@ -227,7 +249,7 @@ impl Delivery {
                 }
             }
         }
-        Ok(Acknowledged { last: batch.last, counts, findings })
+        Ok(Acknowledged { position: batch.position, counts, findings })
     }
 
     /// What the target has where many documents were refused: read at once, since one by one takes long.

@@ -69,6 +69,82 @@ impl fmt::Display for CreateIndex {
     }
 }
 
+/// In which order a collection is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Order {
+    /// By `_id`, in ranges that are read side by side, from whichever member is there.
+    #[default]
+    Id,
+    /// As it lies on the disk of one member.
+    Natural,
+}
+
+/// In which order collections are read (`--read-order`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ReadOrder {
+    /// In the one that costs the source less, collection by collection.
+    #[default]
+    Auto,
+    /// All of them by `_id`.
+    Id,
+    /// All of them as they lie on the disk, where that can be resumed.
+    Natural,
+}
+
+impl ReadOrder {
+    /// All of them, in the order in which help and messages list them.
+    pub const ALL: [ReadOrder; 3] = [ReadOrder::Auto, ReadOrder::Id, ReadOrder::Natural];
+
+    /// The word for it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            ReadOrder::Auto => "auto",
+            ReadOrder::Id => "id",
+            ReadOrder::Natural => "natural",
+        }
+    }
+}
+
+/// Which members of the source are read (`--read-preference`), in the words of connection strings
+/// (<https://www.mongodb.com/docs/manual/core/read-preference/>).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ReadPreference {
+    /// The primary.
+    #[default]
+    Primary,
+    /// The primary, a secondary while there is none.
+    PrimaryPreferred,
+    /// A secondary.
+    Secondary,
+    /// A secondary, the primary where there is none.
+    SecondaryPreferred,
+    /// Whichever answers fastest.
+    Nearest,
+}
+
+impl ReadPreference {
+    /// All of them, in the order in which help and messages list them.
+    pub const ALL: [ReadPreference; 5] = [
+        ReadPreference::Primary,
+        ReadPreference::PrimaryPreferred,
+        ReadPreference::Secondary,
+        ReadPreference::SecondaryPreferred,
+        ReadPreference::Nearest,
+    ];
+
+    /// The word for it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            ReadPreference::Primary => "primary",
+            ReadPreference::PrimaryPreferred => "primaryPreferred",
+            ReadPreference::Secondary => "secondary",
+            ReadPreference::SecondaryPreferred => "secondaryPreferred",
+            ReadPreference::Nearest => "nearest",
+        }
+    }
+}
+
 /// What `verify` compares (`--verify`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -254,8 +254,7 @@ mod tests {
     use super::*;
     use bson::{RawBsonRef, rawdoc};
 
-    const FULL: Round =
-        Round { number: 0, check: Check { verify: Verify::Full, against: Against::Proofs } };
+    const FULL: Round = Round { number: 0, check: Check { verify: Verify::Full, against: Against::Proofs } };
     const EXPIRES: Leniency = Leniency { had_documents: false, expires: true };
     const KEPT: Leniency = Leniency { had_documents: true, expires: false };
 

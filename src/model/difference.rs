@@ -35,7 +35,11 @@ pub struct Difference {
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { path, source, target } = self;
-        if path.is_empty() { write!(f, "in its bytes")? } else { write!(f, "at {path}")? }
+        if path.is_empty() {
+            write!(f, "in its bytes")?
+        } else {
+            write!(f, "at {path}")?
+        }
         write!(f, ": source {source}, target {target}")
     }
 }
@@ -109,7 +113,10 @@ fn shown_both(one: Element<'_>, other: Element<'_>) -> (String, String) {
         _ => 0,
     };
     let (mut source, mut target) = (shown(one, at), shown(other, at));
-    if source == target {
+    if source == target && one.value.len() != other.value.len() {
+        source = format!("{source} ({} bytes)", one.value.len());
+        target = format!("{target} ({} bytes)", other.value.len());
+    } else if source == target {
         // NaN payloads, text that is no UTF-8.
         source = format!("{source} (bytes {})", window(one.value, at, hex));
         target = format!("{target} (bytes {})", window(other.value, at, hex));
@@ -121,7 +128,9 @@ fn shown_both(one: Element<'_>, other: Element<'_>) -> (String, String) {
 fn shown(element: Element<'_>, at: usize) -> String {
     let Element { kind, value, .. } = element;
     // Text and code begin with a length and end with a NUL.
-    let text = || format!("\"{}\"", window(value.get(4..value.len() - 1).unwrap_or_default(), at.saturating_sub(4), shown_text));
+    let text = || {
+        format!("\"{}\"", window(value.get(4..value.len() - 1).unwrap_or_default(), at.saturating_sub(4), shown_text))
+    };
     match kind {
         0x01 => fixed(value).map_or_else(String::new, |bytes| format!("{:?}", f64::from_le_bytes(bytes))),
         0x02 => text(),
@@ -206,7 +215,11 @@ mod tests {
             (doc! { "a": 1, "b": 2 }, doc! { "a": 1 }, "at b: source 2, target nothing"),
             (doc! { "a": 1, "b": 2, "c": 3 }, doc! { "a": 1, "c": 3 }, "at b: source 2, target nothing"),
             (doc! { "a": 1, "c": 3 }, doc! { "a": 1, "b": null, "c": 3 }, "at b: source nothing, target null"),
-            (doc! { "a": 1, "b": 2, "c": 3 }, doc! { "a": 1, "c": 3, "b": 2 }, "at b: source as field 2, target as field 3"),
+            (
+                doc! { "a": 1, "b": 2, "c": 3 },
+                doc! { "a": 1, "c": 3, "b": 2 },
+                "at b: source as field 2, target as field 3",
+            ),
             (doc! { "a": {} }, doc! { "a": [] }, "at a: source a document of 0 fields, target an array of 0 values"),
             (
                 doc! { "a": long("1") },
@@ -216,7 +229,7 @@ mod tests {
             (
                 doc! { "a": long("") },
                 doc! { "a": long("y") },
-                "at a: source \"…yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy\", target \"…yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy\"",
+                "at a: source \"…yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy\" (205 bytes), target \"…yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy\" (206 bytes)",
             ),
             (
                 doc! { "a": f64::from_bits(0x7ff8_0000_0000_0000) },

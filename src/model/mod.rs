@@ -1,7 +1,7 @@
 //! What a job is made of and how it may change: pure, no async, clock, environment, clients.
 
-pub mod bson_order;
 pub mod block;
+pub mod bson_order;
 pub mod catalog;
 pub mod choice;
 pub mod comparison;
@@ -20,7 +20,9 @@ pub mod lease;
 pub mod namespace;
 pub mod partition;
 pub mod plan;
+pub mod record;
 pub mod size;
 pub mod step;
 pub mod suspect;
+pub mod tuning;
 pub mod work;

@@ -1,7 +1,8 @@
 //! Planning: catalog and settings in, partitions and lanes out. Pure and sorted, so that the same input gives the same
 //! plan; pinned by its hash, so that a later change of settings does not change it.
 
-use super::catalog::{CatalogEntry, Ordinal};
+use super::catalog::{CatalogEntry, Ordinal, is_by_id};
+use super::choice::Order;
 use super::namespace::{Namespace, Renames};
 use super::partition::{Range, ranges};
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,9 @@ pub struct PartitionSpec {
     /// Which part of it.
     #[serde(default, flatten)]
     pub range: Range,
+    /// In which order it is read.
+    #[serde(default, skip_serializing_if = "is_by_id")]
+    pub order: Order,
     /// The estimated number of documents.
     pub documents: u64,
     /// Their estimated size in bytes.
@@ -88,7 +92,8 @@ pub fn plan(catalog: &[CatalogEntry], shard: &str, renames: &Renames, lanes: u32
         (0..lanes.max(1)).map(|number| (0, LaneSpec { lane: name(number), partitions: Vec::new() })).collect();
     for entry in entries {
         let Some(uuid) = &entry.uuid else { continue };
-        let ranges = ranges(&entry.cuts);
+        // In the order of the disk it is one piece.
+        let ranges = if entry.order == Order::Natural { ranges(&[]) } else { ranges(&entry.cuts) };
         let share = |of: u64| of.div_ceil(ranges.len() as u64);
         let (documents, bytes) = (share(entry.documents), share(entry.bytes));
         for range in ranges {
@@ -101,6 +106,7 @@ pub fn plan(catalog: &[CatalogEntry], shard: &str, renames: &Renames, lanes: u32
                 uuid: uuid.clone(),
                 target: renames.apply(&entry.namespace),
                 range,
+                order: entry.order,
                 documents,
                 bytes,
             });
@@ -129,6 +135,7 @@ mod tests {
             documents: bytes / 10,
             bytes,
             cuts: (0..cuts).map(|cut| Key::from_value(RawBsonRef::Int64(cut as i64))).collect(),
+            order: Order::Id,
         }
     }
 

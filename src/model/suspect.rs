@@ -130,7 +130,11 @@ fn subset(weights: &[Digest], sum: Digest) -> Option<u32> {
         let place = step.trailing_zeros();
         chosen ^= 1 << place;
         let weight = weights[place as usize];
-        if chosen >> place & 1 == 1 { total += weight } else { total -= weight }
+        if chosen >> place & 1 == 1 {
+            total += weight
+        } else {
+            total -= weight
+        }
         if total == sum {
             return Some(chosen);
         }
@@ -200,7 +204,8 @@ mod tests {
             .fold(Digest::default(), |sum, (_, [acknowledged, _, target])| sum + digest(acknowledged) - digest(target));
         let mut suspects = Suspects::default();
         for (id, [_, source, target]) in &all {
-            let bytes = |document: &'_ Option<RawDocumentBuf>| document.as_ref().map(|document| document.as_bytes().to_vec());
+            let bytes =
+                |document: &'_ Option<RawDocumentBuf>| document.as_ref().map(|document| document.as_bytes().to_vec());
             let key = Key::from_value(RawBsonRef::Int32(*id));
             let suspect = Suspect::new(&key, bytes(source).as_deref(), bytes(target).as_deref()).unwrap();
             suspects.add(suspect, Some(missing));
@@ -250,7 +255,8 @@ mod tests {
     #[test]
     fn a_suspect_says_what_is_wrong_with_it() {
         let key = Key::from_value(RawBsonRef::Int32(1));
-        let text = |source: Option<&[u8]>, target: Option<&[u8]>| Suspect::new(&key, source, target).map(|one| one.text);
+        let text =
+            |source: Option<&[u8]>, target: Option<&[u8]>| Suspect::new(&key, source, target).map(|one| one.text);
         let (one, other) = (document(1, 1), document(1, 2));
         let (one, other) = (Some(one.as_bytes()), Some(other.as_bytes()));
         assert_eq!(text(one, one), None);

@@ -4,11 +4,14 @@ use super::Comment;
 use super::failure::{Side, code, code_of};
 use crate::connection_string::ConnectionString;
 use crate::error::{Error, Result};
+use crate::model::choice;
 use crate::model::identity::Identity;
 use bson::{Bson, Document, RawDocumentBuf, doc};
 use mongodb::Client;
 use mongodb::error::Error as DriverError;
-use mongodb::options::{ClientOptions, Tls, TlsOptions};
+use mongodb::options::{
+    ClientOptions, ReadPreference, RunCursorCommandOptions, SelectionCriteria, ServerAddress, Tls, TlsOptions,
+};
 use std::path::Path;
 use std::time::Duration;
 
@@ -35,6 +38,48 @@ pub struct Deployment {
     client: Client,
     wire_version: i32,
     comment: Comment,
+    read_from: ReadFrom,
+}
+
+/// Which members cursors are opened on.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub enum ReadFrom {
+    /// The primary.
+    #[default]
+    Primary,
+    /// Those that a read preference allows.
+    Preferred(ReadPreference),
+    /// This member alone, whatever its role.
+    Node(ServerAddress),
+}
+
+impl ReadFrom {
+    /// Whichever the preference allows.
+    pub fn preferring(preference: choice::ReadPreference) -> Self {
+        let options = None;
+        match preference {
+            choice::ReadPreference::Primary => ReadFrom::Primary,
+            choice::ReadPreference::PrimaryPreferred => {
+                ReadFrom::Preferred(ReadPreference::PrimaryPreferred { options })
+            }
+            choice::ReadPreference::Secondary => ReadFrom::Preferred(ReadPreference::Secondary { options }),
+            choice::ReadPreference::SecondaryPreferred => {
+                ReadFrom::Preferred(ReadPreference::SecondaryPreferred { options })
+            }
+            choice::ReadPreference::Nearest => ReadFrom::Preferred(ReadPreference::Nearest { options }),
+        }
+    }
+
+    fn criteria(&self) -> SelectionCriteria {
+        match self {
+            ReadFrom::Primary => SelectionCriteria::ReadPreference(ReadPreference::Primary),
+            ReadFrom::Preferred(preference) => SelectionCriteria::ReadPreference(preference.clone()),
+            ReadFrom::Node(address) => {
+                let address = address.clone();
+                SelectionCriteria::Predicate(std::sync::Arc::new(move |server| *server.address() == address))
+            }
+        }
+    }
 }
 
 impl Deployment {
@@ -107,13 +152,19 @@ impl Deployment {
             processes: process.into_iter().collect(),
             hosts,
         };
-        Ok(Self { side, identity, client, wire_version, comment })
+        Ok(Self { side, identity, client, wire_version, comment, read_from: ReadFrom::default() })
     }
 
     /// The same deployment, with another comment on its commands.
     #[must_use]
     pub fn commented(&self, comment: Comment) -> Self {
         Self { comment, ..self.clone() }
+    }
+
+    /// The same deployment, whose cursors are opened on other members.
+    #[must_use]
+    pub fn reading_from(&self, read_from: ReadFrom) -> Self {
+        Self { read_from, ..self.clone() }
     }
 
     /// Whether write commands take `collectionUUID` (6.0).
@@ -138,7 +189,8 @@ impl Deployment {
         self.client.database(database).run_raw_command(command).await
     }
 
-    /// Opens a cursor on the primary for a command that is complete already, and gives its replies as they arrive.
+    /// Opens a cursor for a command that is complete already, and gives its replies as they arrive, each with at most
+    /// `reply_documents` documents; the command names that number for the first reply itself.
     ///
     /// # Errors
     /// The driver's.
@@ -146,8 +198,22 @@ impl Deployment {
         &self,
         database: &str,
         command: RawDocumentBuf,
+        reply_documents: u32,
     ) -> Result<mongodb::raw_batch_cursor::RawBatchCursor, DriverError> {
-        self.client.database(database).run_raw_cursor_command(command).batch().await
+        let options = RunCursorCommandOptions::builder()
+            .selection_criteria(self.read_from.criteria())
+            .batch_size(reply_documents)
+            .build();
+        self.client.database(database).run_raw_cursor_command(command).with_options(options).batch().await
+    }
+
+    /// Runs a command on one of the members that cursors are opened on, with the comment added.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub async fn run_where_read(&self, database: &str, mut command: Document) -> Result<Document, DriverError> {
+        command.insert("comment", Bson::from(&self.comment));
+        self.client.database(database).run_command(command).selection_criteria(self.read_from.criteria()).await
     }
 
     /// All documents that a cursor command gives: for listings, not for data.

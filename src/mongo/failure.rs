@@ -35,6 +35,8 @@ pub mod code {
     pub const NAMESPACE_NOT_FOUND: i32 = 26;
     /// The index does not exist.
     pub const INDEX_NOT_FOUND: i32 = 27;
+    /// What a token names is not there any more.
+    pub const KEY_NOT_FOUND: i32 = 211;
     /// The cursor timed out or was killed with its session.
     pub const CURSOR_NOT_FOUND: i32 = 43;
     /// The collection exists.
@@ -47,6 +49,8 @@ pub mod code {
     pub const DUPLICATE_KEY: i32 = 11000;
     /// No plan: among others, since the bounds of a range leave nothing between them.
     pub const NO_QUERY_EXECUTION_PLANS: i32 = 291;
+    /// The bounds of a range leave nothing between them.
+    pub const MIN_NOT_BEFORE_MAX: i32 = 51_175;
     /// The collection was dropped or renamed under a cursor, or its indexes changed.
     pub const QUERY_PLAN_KILLED: i32 = 175;
     /// Somebody killed the cursor.
@@ -167,7 +171,8 @@ pub fn is_lost_cursor(error: &DriverError) -> bool {
 pub fn is_empty_range(error: &DriverError) -> bool {
     match error.kind.as_ref() {
         ErrorKind::Command(command) => {
-            command.code == code::NO_QUERY_EXECUTION_PLANS && command.message.contains("min() does not come before")
+            matches!(command.code, code::NO_QUERY_EXECUTION_PLANS | code::MIN_NOT_BEFORE_MAX)
+                && command.message.contains("min() does not come before")
         }
         _ => false,
     }

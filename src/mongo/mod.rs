@@ -4,6 +4,7 @@
 pub mod catalog;
 pub mod checkpoint;
 pub mod collection;
+pub mod correlation;
 pub mod deployment;
 pub mod failure;
 pub mod index;

@@ -1,6 +1,6 @@
 //! Reading single documents and short ranges of them, on either side.
 
-use super::checkpoint::timestamp;
+use super::checkpoint::{self, timestamp};
 use super::deployment::Deployment;
 use super::failure::is_empty_range;
 use crate::model::cursor::Key;
@@ -12,7 +12,11 @@ use futures_util::StreamExt;
 use mongodb::error::Error as DriverError;
 use std::collections::HashMap;
 
-/// The document that the source has under this `_id` now, majority-committed.
+/// How many documents a reply holds at most; the server itself ends it at 16 MiB.
+const REPLY_DOCUMENTS: u32 = 5_000;
+
+/// The document that a deployment has under this `_id` now, majority-committed. With `not_before` it is surely not older
+/// than that, nor than what any member had shown before this was called.
 ///
 /// # Errors
 /// The driver's.
@@ -25,6 +29,7 @@ pub async fn document(
     let wanted = key.named("$eq");
     let mut concern = rawdoc! { "level": "majority" };
     if let Some(time) = not_before {
+        let time = time.max(checkpoint::newest(deployment).await?);
         concern.append(bson::cstr!("afterClusterTime"), RawBsonRef::Timestamp(timestamp(time)));
     }
     let command = rawdoc! {
@@ -34,7 +39,7 @@ pub async fn document(
         "readConcern": concern,
         "comment": deployment.comment().0.as_str(),
     };
-    let mut cursor = deployment.batches(namespace.db(), command).await?;
+    let mut cursor = deployment.batches(namespace.db(), command, REPLY_DOCUMENTS).await?;
     while let Some(batch) = cursor.next().await {
         if let Some(Ok(RawBsonRef::Document(document))) = batch?.doc_slices()?.into_iter().next() {
             return Ok(Some(document.to_owned()));
@@ -67,7 +72,7 @@ pub async fn documents_in(
         }
     }
     let mut found = HashMap::new();
-    let mut cursor = match deployment.batches(namespace.db(), command).await {
+    let mut cursor = match deployment.batches(namespace.db(), command, REPLY_DOCUMENTS).await {
         Ok(cursor) => cursor,
         Err(error) if is_empty_range(&error) => return Ok(found),
         Err(error) => return Err(error),

@@ -34,4 +34,5 @@ fn documents_of_version_1_are_read_and_written_as_they_are() {
     check::<ProofSegment>("proofs");
     check::<Work<StepProgress>>("step");
     check::<Work<UnitProgress>>("unit");
+    check::<Work<UnitProgress>>("unit-open");
 }

@@ -11,6 +11,7 @@
 use super::discover;
 use crate::claim::{self, Claiming, DoneIs};
 use crate::context::{Context, Servers};
+use crate::copy::flow::Flow;
 use crate::copy::lane::{self, LaneEnd};
 use crate::driver::{self, Outcome};
 use crate::error::{Error, Result};
@@ -20,6 +21,7 @@ use crate::model::lane::LaneProgress;
 use crate::model::lease::Holder;
 use crate::model::plan::LaneName;
 use crate::model::step::Step;
+use crate::model::tuning::Concurrency;
 use crate::model::work::{StepProgress, Work, WorkStatus};
 use crate::state::keys;
 use crate::state::pages::{self, PlanHead, PlannedLane};
@@ -40,16 +42,33 @@ const LANES_SIDE_BY_SIDE: usize = 64;
 /// copying.
 pub async fn run(context: &Context, servers: &Servers) -> Result<Outcome> {
     let plan = pages::read_plan(&context.documents).await?;
-    let mut waiting = wanted(context, &plan)?;
+    let lanes = wanted(context, &plan)?;
     if let Some(done) = driver::step_work(context, Step::Copy).await? {
         return Ok(Outcome::Done { step: Step::Copy, summary: done.progress.summary });
     }
+    let most = Concurrency { readers: context.settings.max_readers, writers: context.settings.max_writers };
+    let flow = Flow::new(context.settings.memory, most);
+    let is_complete = tokio::select! {
+        copied = copy_lanes(context, servers, &flow, &plan, lanes) => copied?,
+        never = flow.tune() => match never {},
+    };
+    if is_complete { finish(context, &plan).await } else { Ok(driver::yielded(context, Step::Copy)) }
+}
+
+/// Copies lanes side by side, and waits for those that other workers hold. False when it was told to stop.
+async fn copy_lanes(
+    context: &Context,
+    servers: &Servers,
+    flow: &Flow,
+    plan: &PlanHead,
+    mut waiting: Vec<&PlannedLane>,
+) -> Result<bool> {
     let is_named = context.settings.lane.is_some();
     while !waiting.is_empty() {
         let mut held = Vec::new();
         let mut is_stopped = false;
         let mut first_error = None;
-        let copies = waiting.into_iter().map(|planned| copy_lane(context, servers, &plan, planned));
+        let copies = waiting.into_iter().map(|planned| copy_lane(context, servers, flow, plan, planned));
         let mut lanes = stream::iter(copies).buffer_unordered(LANES_SIDE_BY_SIDE);
         while let Some(copied) = lanes.next().await {
             match copied {
@@ -71,14 +90,14 @@ pub async fn run(context: &Context, servers: &Servers) -> Result<Outcome> {
             return Err(error);
         }
         if is_stopped {
-            return Ok(driver::yielded(context, Step::Copy));
+            return Ok(false);
         }
         waiting = held;
         if !waiting.is_empty() && context.stop.unless(tokio::time::sleep(WAIT_FOR_OTHERS)).await.is_none() {
-            return Ok(driver::yielded(context, Step::Copy));
+            return Ok(false);
         }
     }
-    finish(context, &plan).await
+    Ok(true)
 }
 
 /// The lanes that this run was asked to copy.
@@ -110,6 +129,7 @@ enum Copied<'a> {
 async fn copy_lane<'a>(
     context: &Context,
     servers: &Servers,
+    flow: &Flow,
     plan: &PlanHead,
     planned: &'a PlannedLane,
 ) -> Result<Copied<'a>> {
@@ -142,7 +162,7 @@ async fn copy_lane<'a>(
         let prepared = pages::read_prepared(&context.documents).await?;
         let checkpoints: CheckpointMap = pages::expect(&context.documents, keys::CHECKPOINT).await?;
         let not_before = discover::of(&checkpoints, &servers.source)?.majority;
-        lane::run(context, &servers, &claim, &spec, &prepared, not_before).await
+        lane::run(context, &servers, flow, &claim, &spec, &prepared, not_before).await
     };
     match work.await {
         Ok(LaneEnd::Complete) => {

@@ -146,7 +146,12 @@ fn values() -> Vec<Row> {
         row("verify in the environment", "step all", 2, &["MONGOFERRY_VERIFY=Full", "metadata, full, none"])
             .set("MONGOFERRY_VERIFY", "Full"),
         row("against", "step verify --verify full --against target", 2, &["--against target", "proofs, source"]),
-        row("against without full", "step all --against source", 2, &["--against source", "--verify full", "`metadata`"]),
+        row(
+            "against without full",
+            "step all --against source",
+            2,
+            &["--against source", "--verify full", "`metadata`"],
+        ),
         row("verify with copy", "step copy --verify full", 2, &["--verify", "`step verify` and `step all`"]),
         row("against with index", "step index --against source", 2, &["--against", "`step verify` and `step all`"]),
         row(

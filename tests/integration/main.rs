@@ -13,6 +13,7 @@ mod bad_input;
 mod copying;
 mod crashes;
 mod elections;
+mod natural;
 mod order;
 mod scans;
 mod store;

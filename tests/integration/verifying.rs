@@ -86,7 +86,11 @@ impl Job {
     fn share(&self, collection: &str) -> Option<Value> {
         let namespace = format!("{}.{collection}", self.source.name());
         let shares = files(&self.directory.path().join("state/job/verify"));
-        let parsed = shares.iter().filter_map(|(_, body)| serde_json::from_slice::<Value>(body).ok());
+        // Others are on their way to become one.
+        let shares = shares
+            .iter()
+            .filter(|(path, _)| !path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.')));
+        let parsed = shares.filter_map(|(_, body)| serde_json::from_slice::<Value>(body).ok());
         parsed.into_iter().find(|share| share["progress"]["namespace"] == namespace.as_str())
     }
 
@@ -158,7 +162,10 @@ async fn a_damaged_a_missing_and_an_extra_document_are_named_and_no_others() -> 
 
     let many = documents(&job.target, "many");
     let damaged = take(&many, 12_000_i64).await?;
-    many.insert_one(doc! {"_id": 12_000_i64, "k": damaged.get_i64("k")?, "text": format!("{}!", damaged.get_str("text")?)}).await?;
+    many.insert_one(
+        doc! {"_id": 12_000_i64, "k": damaged.get_i64("k")?, "text": format!("{}!", damaged.get_str("text")?)},
+    )
+    .await?;
     let lost = take(&many, 20_000_i64).await?;
     many.insert_one(doc! {"_id": 20_001_i64}).await?;
     job.finds(&[
@@ -170,6 +177,7 @@ async fn a_damaged_a_missing_and_an_extra_document_are_named_and_no_others() -> 
     many.replace_one(doc! {"_id": 12_000_i64}, damaged).await?;
     many.insert_one(lost).await?;
     take(&many, 20_001_i64).await?;
+    job.finds(&[]).await?;
 
     // Another type of a number, another order of fields, another type of an `_id`.
     let every_id = documents(&job.target, "every_id");
@@ -188,7 +196,10 @@ async fn a_damaged_a_missing_and_an_extra_document_are_named_and_no_others() -> 
     ])
     .await?;
     every_id.delete_many(doc! {}).await?;
-    every_id.insert_many(documents(&job.source, "every_id").find(doc! {}).await?.try_collect::<Vec<_>>().await?).await?;
+    every_id
+        .insert_many(documents(&job.source, "every_id").find(doc! {}).await?.try_collect::<Vec<_>>().await?)
+        .await?;
+    job.finds(&[]).await?;
 
     // The same to the server under the collation.
     let collated = documents(&job.target, "collated");
@@ -230,7 +241,10 @@ async fn a_document_that_changed_on_the_source_since_is_told_from_one_that_is_da
     assert!(job.texts("notes").await?.iter().any(|text| text.contains(note)));
 
     // More changes than are tried in all combinations: one that is damaged still explains what is missing.
-    source.update_many(doc! {"_id": {"$lt": 600}}, doc! {"$set": {"n": 3}}).write_concern(WriteConcern::majority()).await?;
+    source
+        .update_many(doc! {"_id": {"$lt": 600}}, doc! {"$set": {"n": 3}})
+        .write_concern(WriteConcern::majority())
+        .await?;
     job.finds(&only_the_damaged_one).await?;
 
     // Two are too many for that: all that differ are named or counted, and a note says why.
@@ -275,9 +289,12 @@ async fn a_verify_that_compares_nothing_says_so_and_lets_commit_pass() -> Result
     let ran = job.ferry.run(&["step", "verify", "--verify", "none"]).await.expect(0);
     assert!(ran.stdout.contains("nothing was compared, as --verify none says"), "{ran:?}");
     assert!(job.share("c").is_none());
-    // In the chain it is done; by hand it is compared.
+    // In the chain it is done; by hand it is compared, however often it was.
     job.ferry.run(&["step", "all", "--verify", "full"]).await.expect(0);
-    job.finds(&["c the document with _id Int32(1) is missing on the target"]).await
+    let missing = ["c the document with _id Int32(1) is missing on the target"];
+    job.finds(&missing).await?;
+    job.ferry.run(&["step", "verify", "--verify", "none"]).await.expect(0);
+    job.finds(&missing).await
 }
 
 #[tokio::test]

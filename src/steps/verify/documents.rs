@@ -22,21 +22,21 @@ use crate::model::suspect::{Suspect, Suspects, Verdict};
 use crate::model::work::UnitProgress;
 use crate::mongo::deployment::Deployment;
 use crate::mongo::failure::is_transient;
-use crate::mongo::scan::{Gone, Next, Scan, Wanted};
+use crate::mongo::scan::by_id::ById;
+use crate::mongo::scan::{Gone, Lost, Next, Reply, Wanted};
 use crate::mongo::{checkpoint, read};
 use crate::state::keys;
 use crate::state::pages::PreparedEntry;
 use bson::{RawDocument, RawDocumentBuf};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use mongodb::raw_batch_cursor::RawBatch;
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_retry::RetryIf;
 use tokio_retry::strategy::{ExponentialBackoff, jitter};
 
-/// A reply is about a fourth of what one of the copy is, 1 MiB: several are held at once, by several shares.
-const REPLIES_OF_A_COPY: u64 = 4;
+/// How large replies are, in bytes: several are held at once, by several shares.
+const REPLY_BYTES: u64 = 1024 * 1024;
 
 /// How many replies of one share are read ahead and summed up at once.
 const SUMMED_AT_ONCE: usize = 2;
@@ -96,7 +96,12 @@ impl Documents<'_> {
         };
         journal("compare", &comparison);
         let sides = Sides::open(self).await?;
-        let mut live = Live { comparison, claim: self.claim, interval: self.context.settings.save_interval, saved: clock::monotonic() };
+        let mut live = Live {
+            comparison,
+            claim: self.claim,
+            interval: self.context.settings.save_interval,
+            saved: clock::monotonic(),
+        };
         let mut gone = None;
         while let Some(record) = self.proven.ranges.get(live.comparison.ranges as usize)
             && gone.is_none()
@@ -122,7 +127,12 @@ impl Documents<'_> {
     }
 
     /// Compares one range. The text of a finding where a collection is not there any more.
-    async fn compare_range(&self, sides: &Sides, record: &PartitionRecord, live: &mut Live<'_>) -> Result<Option<String>> {
+    async fn compare_range(
+        &self,
+        sides: &Sides,
+        record: &PartitionRecord,
+        live: &mut Live<'_>,
+    ) -> Result<Option<String>> {
         let range = &record.partition.range;
         if let Stage::Summing { after, .. } = &live.comparison.stage {
             let after = after.clone();
@@ -136,7 +146,10 @@ impl Documents<'_> {
             if (documents, digest) == (record.counts.written, acknowledged) {
                 return Ok(None);
             }
-            lack = format!("the target does not have what it has acknowledged ({documents} documents of {}), and ", record.counts.written);
+            lack = format!(
+                "the target does not have what it has acknowledged ({documents} documents of {}), and ",
+                record.counts.written
+            );
             live.comparison.differs_by(acknowledged - digest, range);
             live.save().await?;
         }
@@ -197,14 +210,15 @@ async fn sum(target: &Side, range: &Range, after: Position, live: &mut Live<'_>)
     let replies = stream::try_unfold(Some(scan), async |scan| {
         let Some(mut scan) = scan else { return Ok(None) };
         match scan.next().await? {
-            Next::Documents(batch) => Ok(Some((Read::Reply(Reply::new(batch, &mut scan)?), Some(scan)))),
+            Next::Documents(reply) => Ok(Some((Read::Reply(reply), Some(scan)))),
             Next::Gone(gone) => Ok(Some((Read::Gone(gone), None))),
+            Next::Lost(why) => Err(lost(&why)),
             Next::End => Ok(None),
         }
     });
     let summed = async |read: Read| match read {
         Read::Reply(reply) => {
-            let summing = tokio::task::spawn_blocking(move || reply.sum());
+            let summing = tokio::task::spawn_blocking(move || sum_of(&reply));
             summing.await.map_err(|error| Error::internal(format!("summing up documents: {error}")))?.map(Summed::Part)
         }
         Read::Gone(gone) => Ok(Summed::Gone(gone)),
@@ -252,16 +266,17 @@ struct Side {
 }
 
 impl Side {
-    fn scan(&self, range: Range, after: Position) -> Scan {
+    fn scan(&self, range: Range, after: Position) -> ById {
         let wanted = Wanted {
             source: self.deployment.clone(),
             namespace: self.namespace.clone(),
             uuid: self.uuid.clone(),
             range,
             not_before: self.not_before,
-            document_size: self.document_size * REPLIES_OF_A_COPY,
+            document_size: self.document_size,
+            reply_bytes: REPLY_BYTES,
         };
-        Scan::new(wanted, after)
+        ById::new(wanted, after)
     }
 
     /// The document whose `_id` is the same to the server.
@@ -289,7 +304,8 @@ impl Sides {
     async fn open(documents: &Documents<'_>) -> Result<Self> {
         let Documents { servers, entry, prepared, .. } = documents;
         let (from, to) = (&servers.source, &servers.target);
-        let (source_now, target_now) = tokio::try_join!(checkpoint::newest_optime(from), checkpoint::newest_optime(to))?;
+        let newest = async |of: &Deployment| checkpoint::newest(of).await.map_err(|error| of.failed(&error));
+        let (source_now, target_now) = tokio::try_join!(newest(from), newest(to))?;
         let document_size = entry.bytes / entry.documents.max(1);
         let source = Side {
             deployment: from.clone(),
@@ -317,11 +333,13 @@ impl Sides {
         let mut held: Option<Reply> = None;
         loop {
             match scan.next().await? {
-                Next::Documents(batch) => {
-                    let reply = Reply::new(batch, &mut scan)?;
-                    let Some(first) = reply.first.clone() else { continue };
+                Next::Documents(reply) => {
+                    let first = new_documents(&reply)?.next().transpose()?.and_then(Key::of);
+                    let Some(first) = first else { continue };
                     let Some(block) = held.replace(reply) else { continue };
-                    if let Some(gone) = self.match_block(Some(&block), cutter.before(first.clone()), live, leniency).await? {
+                    if let Some(gone) =
+                        self.match_block(Some(&block), cutter.before(first.clone()), live, leniency).await?
+                    {
                         return Ok(Some(At::Target(gone)));
                     }
                     live.comparison.matched_before(first);
@@ -332,6 +350,7 @@ impl Sides {
                     return Ok(gone.map(At::Target));
                 }
                 Next::Gone(gone) => return Ok(Some(At::Source(gone))),
+                Next::Lost(why) => return Err(lost(&why)),
             }
         }
     }
@@ -346,19 +365,20 @@ impl Sides {
     ) -> Result<Option<Gone>> {
         let mut block = Block::default();
         if let Some(reply) = source {
-            reply.each(|key, document| block.add(key, document))?;
+            each(reply, |key, document| block.add(key, document))?;
         }
         let mut unmet: Vec<(Key, RawDocumentBuf)> = Vec::new();
         let mut kept = 0;
         let mut scan = self.target.scan(range, Position::Start);
         loop {
-            let batch = match scan.next().await? {
-                Next::Documents(batch) => batch,
+            let reply = match scan.next().await? {
+                Next::Documents(reply) => reply,
                 Next::End => break,
                 Next::Gone(gone) => return Ok(Some(gone)),
+                Next::Lost(why) => return Err(lost(&why)),
             };
             let comparison = &mut live.comparison;
-            Reply::new(batch, &mut scan)?.each(|key, document| {
+            each(&reply, |key, document| {
                 comparison.documents += 1;
                 match block.meet(&key, document) {
                     Counterpart::Equal => {}
@@ -366,7 +386,8 @@ impl Sides {
                     Counterpart::None if kept > KEPT_UNMET => suspect(comparison, &key, None, Some(document), leniency),
                     Counterpart::None => {
                         kept += document.len();
-                        unmet.extend(RawDocumentBuf::from_bytes(document.to_vec()).ok().map(|document| (key, document)));
+                        unmet
+                            .extend(RawDocumentBuf::from_bytes(document.to_vec()).ok().map(|document| (key, document)));
                     }
                 }
             })?;
@@ -403,67 +424,50 @@ impl Sides {
     /// A document as both sides have it at this moment; none where they have the same.
     async fn suspect(&self, key: &Key) -> Result<Option<Suspect>> {
         let (source, target) = tokio::try_join!(self.source.document(key), self.target.document(key))?;
-        let bytes = |document: &'_ Option<RawDocumentBuf>| document.as_ref().map(|document| document.as_bytes().to_vec());
+        let bytes =
+            |document: &'_ Option<RawDocumentBuf>| document.as_ref().map(|document| document.as_bytes().to_vec());
         Ok(Suspect::new(key, bytes(&source).as_deref(), bytes(&target).as_deref()))
     }
 }
 
-fn suspect(
-    comparison: &mut Comparison,
-    key: &Key,
-    source: Option<&[u8]>,
-    target: Option<&[u8]>,
-    leniency: Leniency,
-) {
+fn suspect(comparison: &mut Comparison, key: &Key, source: Option<&[u8]>, target: Option<&[u8]>, leniency: Leniency) {
     if let Some(suspect) = Suspect::new(key, source, target) {
         comparison.suspect(suspect, leniency);
     }
 }
 
-/// A scan's reply, without the document that was in the one before it already.
-struct Reply {
-    batch: RawBatch,
-    skipped: usize,
-    /// The `_id` of its first document, none when it has no documents.
-    first: Option<Key>,
+/// The documents that a reply gives for the first time.
+fn new_documents(reply: &Reply) -> Result<impl Iterator<Item = Result<&RawDocument>>> {
+    let values = reply.documents.doc_slices().map_err(unreadable)?.into_iter().skip(reply.repeated);
+    Ok(values.map(|value| value.map_err(unreadable)?.as_document().ok_or_else(|| unreadable("no document"))))
 }
 
-impl Reply {
-    fn new(batch: RawBatch, scan: &mut Scan) -> Result<Self> {
-        let mut reply = Self { batch, skipped: 0, first: None };
-        let first = reply.documents()?.next().transpose()?;
-        reply.skipped = usize::from(first.is_some_and(|first| scan.is_repeated(first)));
-        let first = reply.documents()?.next().transpose()?.and_then(Key::of);
-        reply.first = first;
-        Ok(reply)
+/// Each of them with its key.
+fn each<'a>(reply: &'a Reply, mut take: impl FnMut(Key, &'a [u8])) -> Result<()> {
+    for document in new_documents(reply)? {
+        let document = document?;
+        let key = Key::of(document).ok_or_else(|| unreadable("a document without _id"))?;
+        take(key, document.as_bytes());
     }
+    Ok(())
+}
 
-    fn documents(&self) -> Result<impl Iterator<Item = Result<&RawDocument>>> {
-        let values = self.batch.doc_slices().map_err(unreadable)?.into_iter().skip(self.skipped);
-        Ok(values.map(|value| value.map_err(unreadable)?.as_document().ok_or_else(|| unreadable("no document"))))
+/// What they add up to.
+fn sum_of(reply: &Reply) -> Result<Option<Part>> {
+    let mut last = None;
+    let (mut count, mut sum) = (0, Digest::default());
+    for document in new_documents(reply)? {
+        let document = document?;
+        count += 1;
+        sum += Digest::of(document.as_bytes());
+        last = Some(document);
     }
+    Ok(last.and_then(Key::of).map(|last| Part { last, count, sum }))
+}
 
-    /// Each document with its key.
-    fn each<'a>(&'a self, mut take: impl FnMut(Key, &'a [u8])) -> Result<()> {
-        for document in self.documents()? {
-            let document = document?;
-            let key = Key::of(document).ok_or_else(|| unreadable("a document without _id"))?;
-            take(key, document.as_bytes());
-        }
-        Ok(())
-    }
-
-    fn sum(&self) -> Result<Option<Part>> {
-        let mut part = None;
-        let (mut count, mut sum) = (0, Digest::default());
-        for document in self.documents()? {
-            let document = document?;
-            count += 1;
-            sum += Digest::of(document.as_bytes());
-            part = Key::of(document);
-        }
-        Ok(part.map(|last| Part { last, count, sum }))
-    }
+/// A scan by `_id` goes on wherever it was.
+fn lost(lost: &Lost) -> Error {
+    Error::internal(format!("a scan by _id was lost: {lost}"))
 }
 
 fn unreadable(why: impl std::fmt::Display) -> Error {

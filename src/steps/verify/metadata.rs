@@ -84,12 +84,7 @@ pub struct Metadata {
 ///
 /// # Errors
 /// Those of listing.
-pub async fn compare(
-    servers: &Servers,
-    facts: &Facts,
-    entry: &CatalogEntry,
-    source: &SourceNow,
-) -> Result<Metadata> {
+pub async fn compare(servers: &Servers, facts: &Facts, entry: &CatalogEntry, source: &SourceNow) -> Result<Metadata> {
     let (prepared, proven) = facts.of(entry)?;
     let mut texts = Vec::new();
     let mut is_comparable = false;

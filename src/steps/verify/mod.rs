@@ -51,7 +51,9 @@ pub async fn run(context: &Context, servers: &Servers, named: Named) -> Result<O
     let check = Check { verify: context.settings.verify, against: context.settings.against };
     if check.verify == Verify::None {
         let summary = "nothing was compared, as --verify none says".into();
-        return driver::finish_parts(context, StepProgress { summary, ..StepProgress::new(step) }).await;
+        // What is compared later must not be taken for a part of an earlier round.
+        let round = earlier.and_then(|work| work.progress.round);
+        return driver::finish_parts(context, StepProgress { summary, round, ..StepProgress::new(step) }).await;
     }
     let all = pages::read_catalog(&context.documents).await?;
     let source = metadata::source_now(context, servers, &all).await?;
