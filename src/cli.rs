@@ -422,6 +422,10 @@ struct TargetFlags {
     /// when all documents are there [default: foreground] [env: MONGOFERRY_CREATE_INDEX]
     #[arg(long, value_name = "CHOICE", value_parser = Suggested(layer::CREATE_INDEX))]
     create_index: Option<String>,
+    /// Whether the target refuses what a worker sends that has lost its lane to another one; it costs the target more the
+    /// smaller the documents are [default: no] [env: MONGOFERRY_FENCE_WRITES]
+    #[arg(long, value_name = "yes|no", value_parser = Suggested(layer::FENCE_WRITES))]
+    fence_writes: Option<String>,
     /// Where commit writes MongoShake's checkpoint: a connection string, or `none` to keep it in the state alone [default:
     /// the target] [env: MONGOFERRY_CHECKPOINT_URI]
     #[arg(long, value_name = "URI|none", value_hint = ValueHint::Url)]
@@ -440,6 +444,7 @@ impl TargetFlags {
         raw.set("existing", &self.existing);
         raw.drop_committed = self.drop_committed;
         raw.set("create-index", &self.create_index);
+        raw.set("fence-writes", &self.fence_writes);
         raw.set("checkpoint-uri", &self.checkpoint_uri);
         raw.set("checkpoint-namespace", &self.checkpoint_namespace);
         raw.accept_findings = self.accept_findings;

@@ -19,8 +19,8 @@ use crate::model::namespace::{Filter, Namespace, Pattern, Renames};
 use crate::model::size;
 use crate::telemetry::LogFormat;
 use layer::{
-    AGAINST, CREATE_INDEX, EXISTING, Given, LOG_FORMATS, LOG_LEVELS, Layers, Places, READ_ORDER, READ_PREFERENCE,
-    RawArguments, SETTINGS, VERIFY, nearest,
+    AGAINST, CREATE_INDEX, EXISTING, FENCE_WRITES, Given, LOG_FORMATS, LOG_LEVELS, Layers, Places, READ_ORDER,
+    READ_PREFERENCE, RawArguments, SETTINGS, VERIFY, nearest,
 };
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -141,6 +141,8 @@ pub struct Settings {
     pub drop_committed: bool,
     /// When indexes are built.
     pub create_index: CreateIndex,
+    /// Whether the target refuses what a worker sends that has lost its lane.
+    pub fence_writes: bool,
     /// Where the checkpoint goes.
     pub checkpoint_uri: CheckpointUri,
     /// The collection for it.
@@ -271,6 +273,7 @@ impl Resolver<'_> {
             existing,
             drop_committed: self.layers.flags.drop_committed,
             create_index: self.word("create-index", CREATE_INDEX, &CreateIndex::ALL)?.unwrap_or_default(),
+            fence_writes: self.word("fence-writes", FENCE_WRITES, &[true, false])?.unwrap_or_default(),
             checkpoint_uri: self.checkpoint_uri()?,
             checkpoint_namespace: self
                 .parsed("checkpoint-namespace", parse_checkpoint_namespace)?

@@ -27,6 +27,8 @@ pub const READ_PREFERENCE: &[&str] = &[
     ReadPreference::SecondaryPreferred.word(),
     ReadPreference::Nearest.word(),
 ];
+/// The words for `--fence-writes`.
+pub const FENCE_WRITES: &[&str] = &["yes", "no"];
 /// The words for `--log-format`.
 pub const LOG_FORMATS: &[&str] = &["text", "json"];
 /// The words for `--log-level`.
@@ -94,6 +96,7 @@ pub const SETTINGS: &[Setting] = &[
     one("existing"),
     switch("drop-committed"),
     one("create-index"),
+    one("fence-writes"),
     secret("checkpoint-uri"),
     one("checkpoint-namespace"),
     switch("accept-findings"),

@@ -36,6 +36,7 @@ fn defaults() {
     assert_eq!(settings.filter, Filter::default());
     assert!(settings.renames.is_empty());
     assert_eq!((settings.existing, settings.create_index), (Existing::Refuse, CreateIndex::Foreground));
+    assert!(!settings.fence_writes);
     assert_eq!(settings.checkpoint_uri, CheckpointUri::Target);
     assert_eq!((settings.verify, settings.against), (Verify::Metadata, Against::Proofs));
     assert_eq!(settings.checkpoint_namespace.to_string(), "mongoshake.ckpt_default");
@@ -91,6 +92,7 @@ fn every_setting_can_be_given_in_every_place_that_it_has() {
         ("rename", "a:e,c.d:c.f"),
         ("existing", "drop"),
         ("create-index", "background"),
+        ("fence-writes", "yes"),
         ("checkpoint-uri", "mongodb://c/"),
         ("checkpoint-namespace", "other.ckpt"),
         ("verify", "full"),
@@ -127,6 +129,7 @@ fn every_setting_can_be_given_in_every_place_that_it_has() {
         assert_eq!(settings.renames.to_string(), "a:e,c.d:c.f", "{place}");
         assert_eq!((settings.existing, settings.create_index), (Existing::Drop, CreateIndex::Background), "{place}");
         assert_eq!((settings.verify, settings.against), (Verify::Full, Against::Source), "{place}");
+        assert!(settings.fence_writes, "{place}");
         assert!(
             matches!(&settings.checkpoint_uri, CheckpointUri::Uri(uri) if uri.expose() == "mongodb://c/"),
             "{place}"
@@ -318,6 +321,7 @@ fn bad_input() {
             &["--namespace", "`none`", "leave one"],
         ),
         (&["step", "all", "--drop-committed"], &[], "", &["--existing drop", "`refuse`"]),
+        (&["step", "all", "--fence-writes", "true"], &[], "", &["--fence-writes true:", "yes, no"]),
         (
             &["step", "all", "--create-index", "later"],
             &[],

@@ -20,6 +20,7 @@ use crate::mongo::deployment::Deployment;
 use crate::mongo::failure::{code, is_transient, is_transient_code};
 use crate::mongo::read;
 use crate::mongo::write::{self, Answer, Documents, Refusal};
+use crate::mongo::writers::Writers;
 use bson::{RawDocument, RawDocumentBuf};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use mongodb::error::Error as DriverError;
@@ -42,6 +43,8 @@ pub struct Delivery {
     pub source: Deployment,
     /// Written to.
     pub target: Deployment,
+    /// What writes to it.
+    pub writers: Arc<Writers>,
     /// The collection on the source.
     pub from: Namespace,
     /// The collection on the target.
@@ -105,7 +108,7 @@ impl Delivery {
                 break Vec::new();
             }
             self.claim.ensure_may_send().await?;
-            let failure = match write::insert(&self.target, &self.to, &self.uuid, &documents).await {
+            let failure = match write::insert(&self.writers, &self.to, &self.uuid, &documents).await {
                 Ok(Answer::Acknowledged(refusals)) => match transient(&refusals) {
                     None => break refusals,
                     Some(reason) => reason,
@@ -316,15 +319,15 @@ impl Delivery {
             self.retried(&self.source, || read::document(&self.source, &self.from, key, Some(self.not_before))).await?;
         match now {
             None => {
-                self.written(|| write::delete(&self.target, &self.to, &self.uuid, key)).await?;
+                self.written(|| write::delete(&self.writers, &self.to, &self.uuid, key)).await?;
                 Ok(Settled::Deleted)
             }
             Some(now) => {
                 if Key::of(&now).as_ref() == Some(key) {
-                    self.written(|| write::replace(&self.target, &self.to, &self.uuid, key, &now)).await?;
+                    self.written(|| write::replace(&self.writers, &self.to, &self.uuid, key, &now)).await?;
                 } else {
                     // The same key of another type (1 and 1.0): an `_id` cannot be changed in place.
-                    self.written(|| write::delete(&self.target, &self.to, &self.uuid, key)).await?;
+                    self.written(|| write::delete(&self.writers, &self.to, &self.uuid, key)).await?;
                 }
                 // Deleted just now, or by whoever: a replacement without upsert does nothing then.
                 self.ensure_there(&now).await?;
@@ -337,7 +340,7 @@ impl Delivery {
     async fn ensure_there(&self, document: &RawDocument) -> Result<()> {
         let mut one = Documents::default();
         one.push(document);
-        let answer = self.retried_write(|| write::insert(&self.target, &self.to, &self.uuid, &one)).await?;
+        let answer = self.retried_write(|| write::insert(&self.writers, &self.to, &self.uuid, &one)).await?;
         match answer.into_iter().find(|refusal| !refusal.is_id_taken) {
             None => Ok(()),
             Some(refusal) => {
@@ -448,7 +451,7 @@ fn taken(documents: &Documents, there: &HashMap<Key, RawDocumentBuf>) -> Vec<Ref
     documents.iter().enumerate().filter_map(refusal).collect()
 }
 
-fn waits() -> impl Iterator<Item = Duration> {
+pub(super) fn waits() -> impl Iterator<Item = Duration> {
     ExponentialBackoff::from_millis(2).factor(25).max_delay(Duration::from_secs(2)).map(jitter).take(ATTEMPTS)
 }
 

@@ -1,7 +1,7 @@
 //! Running one lane: begins partitions in order, a few at a time, saves the cursors while they move, and seals the
 //! proofs of finished ones.
 
-use super::deliver::Delivery;
+use super::deliver::{self, Delivery};
 use super::flow::Flow;
 use super::partition::{self, Advance, Ended, Reading, ReadingEnded};
 use crate::claim::Claim;
@@ -15,10 +15,12 @@ use crate::model::lane::{BEGIN_AHEAD, Ending, LaneProgress, OpenPartition, Parti
 use crate::model::plan::{LaneSpec, PartitionNumber, PartitionSpec};
 use crate::model::record::Node;
 use crate::mongo::catalog;
-use crate::mongo::deployment::ReadFrom;
+use crate::mongo::failure::is_transient;
+use crate::mongo::read_from::ReadFrom;
 use crate::mongo::scan::by_id::ById;
 use crate::mongo::scan::natural::{self, Natural};
 use crate::mongo::scan::{Gone, Lost, Scan, Wanted};
+use crate::mongo::writers::{Fence, Writers};
 use crate::state::pages::{self, PreparedEntry};
 use serde_json::json;
 use std::collections::{BTreeSet, HashMap};
@@ -27,6 +29,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, OnceCell};
 use tokio::task::JoinSet;
+use tokio_retry::RetryIf;
 
 /// How a run of a lane ended, when not by an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +44,7 @@ pub enum LaneEnd {
 struct Run {
     context: Context,
     servers: Servers,
+    writers: Arc<Writers>,
     claim: Arc<Claim<LaneProgress>>,
     live: Mutex<LaneProgress>,
     /// Somebody waits for a save, or a segment is full.
@@ -65,13 +69,18 @@ pub async fn run(
     prepared: &[PreparedEntry],
     not_before: Optime,
 ) -> Result<LaneEnd> {
-    let progress = claim.work().await.progress;
+    let work = claim.work().await;
+    let fence = Fence { job: servers.bound()?.0.id.clone(), lane: spec.lane.clone(), epoch: work.lease.epoch };
+    let fence = context.settings.fence_writes.then_some(fence);
+    let writers = Writers::new(servers.target.clone(), fence).map_err(|error| servers.target.failed(&error))?;
+    let progress = work.progress;
     let sealed = pages::read_proofs(&context.documents, &spec.lane, progress.segments).await?;
     let finished: BTreeSet<PartitionNumber> =
         sealed.iter().chain(&progress.finished).map(|record| record.partition.number).collect();
     let run = Arc::new(Run {
         context: context.clone(),
         servers: servers.clone(),
+        writers: Arc::new(writers),
         claim: Arc::clone(claim),
         live: Mutex::new(progress),
         wanted: Notify::new(),
@@ -86,7 +95,7 @@ pub async fn run(
         biased;
         failed = &mut saver => Err(joined(failed)),
         error = claim.lost() => Err(error),
-        copied = run.copy_all(left.collect()) => copied,
+        copied = run.fence_and_copy(left.collect()) => copied,
     };
     saver.abort();
     // Whatever happened, what is acknowledged need not be read again.
@@ -106,6 +115,21 @@ fn joined(result: std::result::Result<Error, tokio::task::JoinError>) -> Error {
 impl Run {
     fn live(&self) -> MutexGuard<'_, LaneProgress> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Copies partitions, once no earlier holder of the lane can change the target any more: not before it is looked at,
+    /// either.
+    async fn fence_and_copy(self: &Arc<Self>, left: Vec<PartitionSpec>) -> Result<LaneEnd> {
+        let fencing = RetryIf::start(deliver::waits(), || self.writers.fence(), is_transient);
+        match self.context.stop.unless(fencing).await {
+            None => return Ok(LaneEnd::Stopped),
+            Some(Err(error)) => return Err(self.servers.target.failed(&error).during("fencing the target's writers")),
+            Some(Ok(())) => {}
+        }
+        let (lane, fenced) = (self.claim.work().await.progress.lane, self.writers.are_fenced());
+        tracing::debug!(%lane, fenced, "writers are ready");
+        self.context.journal.record("writers", json!({ "lane": lane.to_string(), "fenced": fenced }));
+        self.copy_all(left).await
     }
 
     /// Begins partitions in order, as readers are free.
@@ -183,7 +207,7 @@ impl Run {
                     if ending == Ending::Complete && !self.settle(&spec, &delivery, replay).await? {
                         continue;
                     }
-                    self.finish(spec, ending, gone.clone());
+                    self.finish(spec, ending, gone);
                     return Ok(Ended::Read(ReadingEnded::Finished(ending, gone)));
                 }
             }
@@ -194,6 +218,7 @@ impl Run {
         Delivery {
             source: self.servers.source.clone(),
             target: self.servers.target.clone(),
+            writers: Arc::clone(&self.writers),
             from: spec.source.clone(),
             to: spec.target.clone(),
             uuid: prepared.uuid.clone(),

@@ -21,6 +21,7 @@ pub mod namespace;
 pub mod partition;
 pub mod plan;
 pub mod record;
+pub mod session;
 pub mod size;
 pub mod step;
 pub mod suspect;

@@ -2,17 +2,17 @@
 
 use super::Comment;
 use super::failure::{Side, code, code_of};
+use super::read_from::ReadFrom;
+use super::wire::Connector;
 use crate::connection_string::ConnectionString;
 use crate::error::{Error, Result};
-use crate::model::choice;
 use crate::model::identity::Identity;
 use bson::{Bson, Document, RawDocumentBuf, doc};
 use mongodb::Client;
 use mongodb::error::Error as DriverError;
-use mongodb::options::{
-    ClientOptions, ReadPreference, RunCursorCommandOptions, SelectionCriteria, ServerAddress, Tls, TlsOptions,
-};
+use mongodb::options::{ClientOptions, RunCursorCommandOptions, ServerAddress, Tls, TlsOptions};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// For how long a server is looked for before it counts as unreachable: longer than an election, and short enough that
@@ -38,48 +38,11 @@ pub struct Deployment {
     client: Client,
     wire_version: i32,
     comment: Comment,
+    /// Connections beside the driver's; `Err` has what only the driver can do.
+    connector: Arc<Result<Connector, String>>,
+    /// The one server that is spoken to whatever the others say of it.
+    direct: Option<ServerAddress>,
     read_from: ReadFrom,
-}
-
-/// Which members cursors are opened on.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub enum ReadFrom {
-    /// The primary.
-    #[default]
-    Primary,
-    /// Those that a read preference allows.
-    Preferred(ReadPreference),
-    /// This member alone, whatever its role.
-    Node(ServerAddress),
-}
-
-impl ReadFrom {
-    /// Whichever the preference allows.
-    pub fn preferring(preference: choice::ReadPreference) -> Self {
-        let options = None;
-        match preference {
-            choice::ReadPreference::Primary => ReadFrom::Primary,
-            choice::ReadPreference::PrimaryPreferred => {
-                ReadFrom::Preferred(ReadPreference::PrimaryPreferred { options })
-            }
-            choice::ReadPreference::Secondary => ReadFrom::Preferred(ReadPreference::Secondary { options }),
-            choice::ReadPreference::SecondaryPreferred => {
-                ReadFrom::Preferred(ReadPreference::SecondaryPreferred { options })
-            }
-            choice::ReadPreference::Nearest => ReadFrom::Preferred(ReadPreference::Nearest { options }),
-        }
-    }
-
-    fn criteria(&self) -> SelectionCriteria {
-        match self {
-            ReadFrom::Primary => SelectionCriteria::ReadPreference(ReadPreference::Primary),
-            ReadFrom::Preferred(preference) => SelectionCriteria::ReadPreference(preference.clone()),
-            ReadFrom::Node(address) => {
-                let address = address.clone();
-                SelectionCriteria::Predicate(std::sync::Arc::new(move |server| *server.address() == address))
-            }
-        }
-    }
 }
 
 impl Deployment {
@@ -115,6 +78,8 @@ impl Deployment {
             };
             options.tls = Some(Tls::Enabled(tls));
         }
+        let connector = Connector::new(&options);
+        let direct = options.hosts.first().filter(|_| options.direct_connection == Some(true)).cloned();
         let client = Client::with_options(options).map_err(|error| failed(&error))?;
 
         let admin = client.database("admin");
@@ -152,7 +117,8 @@ impl Deployment {
             processes: process.into_iter().collect(),
             hosts,
         };
-        Ok(Self { side, identity, client, wire_version, comment, read_from: ReadFrom::default() })
+        let (connector, read_from) = (Arc::new(connector), ReadFrom::default());
+        Ok(Self { side, identity, client, wire_version, comment, connector, direct, read_from })
     }
 
     /// The same deployment, with another comment on its commands.
@@ -170,6 +136,32 @@ impl Deployment {
     /// Whether write commands take `collectionUUID` (6.0).
     pub fn takes_collection_uuid(&self) -> bool {
         self.wire_version >= COLLECTION_UUID_WIRE_VERSION
+    }
+
+    /// What makes connections beside the driver's.
+    ///
+    /// # Errors
+    /// What the connection string asks for that only the driver can do.
+    pub fn connector(&self) -> Result<&Connector, &str> {
+        self.connector.as_ref().as_ref().map_err(String::as_str)
+    }
+
+    /// The address under which the driver knows a member that calls itself `me`. None for what is no address.
+    pub fn address_of(&self, me: &str) -> Option<ServerAddress> {
+        self.direct.clone().or_else(|| ServerAddress::parse(me).ok())
+    }
+
+    /// The primary's address as the driver sees it.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub async fn primary(&self) -> Result<ServerAddress, DriverError> {
+        // Its name among the members may mean nothing here: the connection string is what leads to it.
+        if let Some(direct) = &self.direct {
+            return Ok(direct.clone());
+        }
+        let hello = self.run("admin", doc! { "hello": 1 }).await?;
+        ServerAddress::parse(hello.get_str("me").map_err(DriverError::custom)?)
     }
 
     /// Runs a command on the primary, with the comment added.

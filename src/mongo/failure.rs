@@ -53,6 +53,8 @@ pub mod code {
     pub const MIN_NOT_BEFORE_MAX: i32 = 51_175;
     /// The collection was dropped or renamed under a cursor, or its indexes changed.
     pub const QUERY_PLAN_KILLED: i32 = 175;
+    /// The session has seen a greater transaction number.
+    pub const TRANSACTION_TOO_OLD: i32 = 225;
     /// Somebody killed the cursor.
     pub const CURSOR_KILLED: i32 = 237;
     /// The name means another collection than the UUID that was named with it.
@@ -88,6 +90,11 @@ impl Side {
                 ));
             }
             Some(code::AUTHENTICATION_FAILED) => return self.refused_login(&text),
+            Some(code::TRANSACTION_TOO_OLD) => {
+                return Error::fenced(format!(
+                    "the {self} refused a write since another worker has taken over this lane; this one has stopped ({text})"
+                ));
+            }
             _ => {}
         }
         match error.kind.as_ref() {
@@ -183,7 +190,7 @@ fn one_line(error: &DriverError) -> String {
         ErrorKind::Command(command) => format!("{} ({}, code {})", command.message, command.code_name, command.code),
         ErrorKind::Authentication { message, .. } => message.clone(),
         ErrorKind::ServerSelection { message, .. } => message.clone(),
-        kind => kind.to_string(),
+        kind => kind.to_string().trim_start_matches("Custom user error: ").to_owned(),
     };
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

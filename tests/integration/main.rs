@@ -10,13 +10,17 @@
 mod support;
 
 mod bad_input;
+mod bytes;
 mod copying;
 mod crashes;
 mod elections;
+mod fencing;
 mod natural;
 mod order;
+mod partitions;
 mod scans;
 mod store;
 mod streams;
 mod verifying;
+mod wire;
 mod workers;

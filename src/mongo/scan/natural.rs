@@ -5,12 +5,12 @@ use crate::clock;
 use crate::error::Result;
 use crate::model::cursor::Position;
 use crate::model::record::{Node, RecordPosition, ResumeToken};
-use crate::mongo::deployment::{Deployment, ReadFrom};
+use crate::mongo::deployment::Deployment;
 use crate::mongo::failure::{code, code_of, is_lost_cursor, is_transient};
+use crate::mongo::read_from::ReadFrom;
 use bson::{Bson, doc, rawdoc};
 use futures_util::StreamExt;
 use mongodb::error::Error as DriverError;
-use mongodb::options::ServerAddress;
 use mongodb::raw_batch_cursor::{RawBatch, RawBatchCursor};
 use std::time::Duration;
 
@@ -26,8 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub async fn node(source: &Deployment) -> std::result::Result<Option<Node>, DriverError> {
     let hello = source.run_where_read("admin", doc! { "hello": 1 }).await?;
     let Ok(address) = hello.get_str("me") else { return Ok(None) };
-    let Ok(parsed) = ServerAddress::parse(address) else { return Ok(None) };
-    let source = source.reading_from(ReadFrom::Node(parsed));
+    let Some(known_as) = source.address_of(address) else { return Ok(None) };
+    let source = source.reading_from(ReadFrom::Node(known_as));
     let initial_sync_id = match initial_sync_id(&source).await {
         Err(error) if code_of(&error) == Some(code::UNAUTHORIZED) => return Ok(None),
         id => id?,
@@ -76,7 +76,7 @@ impl Natural {
     pub fn new(wanted: Wanted, node: Node, after: Option<RecordPosition>) -> Self {
         debug_assert!(after.as_ref().is_none_or(|after| after.node == node), "a record of another member");
         let mut wanted = wanted;
-        if let Ok(address) = ServerAddress::parse(&node.address) {
+        if let Some(address) = wanted.source.address_of(&node.address) {
             wanted.source = wanted.source.reading_from(ReadFrom::Node(address));
         }
         // Behind a record that an earlier run was given there is reason to look at the member's data, too.
