@@ -59,6 +59,8 @@ pub enum Claiming<P: Progress> {
 pub enum DoneIs {
     /// For good.
     Final,
+    /// For good, and so is work that ended with findings.
+    FinalWithFindings,
     /// To be done once more.
     Repeatable,
 }
@@ -84,7 +86,10 @@ pub async fn claim<P: Progress>(
         if let Some(found) = &found {
             match found.value.status {
                 WorkStatus::Abandoned => return Err(abandoned()),
-                WorkStatus::Done if done == DoneIs::Final => return Ok(Claiming::Done(found.value.clone())),
+                WorkStatus::Done if done != DoneIs::Repeatable => return Ok(Claiming::Done(found.value.clone())),
+                WorkStatus::Findings if done == DoneIs::FinalWithFindings => {
+                    return Ok(Claiming::Done(found.value.clone()));
+                }
                 _ => {}
             }
         }

@@ -202,6 +202,11 @@ fn check_combinations(step: StepName, raw: &RawArguments) -> Result<()> {
     if raw.has("namespace") && !matches!(step, StepName::Index | StepName::Verify) {
         return Err(only("namespace", "`step index` and `step verify`"));
     }
+    for flag in ["verify", "against"] {
+        if raw.has(flag) && !matches!(step, StepName::Verify | StepName::All) {
+            return Err(only(flag, "`step verify` and `step all`"));
+        }
+    }
     Ok(())
 }
 
@@ -270,6 +275,8 @@ struct StepArguments {
     #[command(flatten)]
     reading: ReadingFlags,
     #[command(flatten)]
+    verifying: VerifyingFlags,
+    #[command(flatten)]
     resources: ResourceFlags,
     #[command(flatten)]
     limits: LimitFlags,
@@ -291,6 +298,7 @@ impl StepArguments {
         self.selection.take_into(raw);
         self.target.take_into(raw);
         self.reading.take_into(raw);
+        self.verifying.take_into(raw);
         self.resources.take_into(raw);
         self.limits.take_into(raw);
         self.work.take_into(raw);
@@ -641,6 +649,26 @@ impl LimitFlags {
 }
 
 #[derive(Args)]
+#[command(next_help_heading = "Verifying")]
+struct VerifyingFlags {
+    /// What `verify` compares: the number of documents, the options and the indexes; every document as well, by reading the
+    /// target back; or nothing [default: metadata] [env: MONGOFERRY_VERIFY]
+    #[arg(long, value_name = "CHOICE", value_parser = Suggested(layer::VERIFY))]
+    verify: Option<String>,
+    /// With --verify full: compare with what the target has acknowledged during the copy, or with what the source has now,
+    /// where later writes show as differences [default: proofs] [env: MONGOFERRY_AGAINST]
+    #[arg(long, value_name = "CHOICE", value_parser = Suggested(layer::AGAINST))]
+    against: Option<String>,
+}
+
+impl VerifyingFlags {
+    fn take_into(&self, raw: &mut RawArguments) {
+        raw.set("verify", &self.verify);
+        raw.set("against", &self.against);
+    }
+}
+
+#[derive(Args)]
 #[command(next_help_heading = "Time")]
 struct WorkFlags {
     /// Begin to stop when this much time is used up, at least 1s; exits with 75 within 2 s more [default: no limit] [env:
@@ -817,7 +845,8 @@ mod tests {
     #[test]
     fn every_flag_reaches_the_raw_arguments() {
         let mut words = vec!["step".to_owned(), "index".to_owned()];
-        let valued = SETTINGS.iter().filter(|setting| !setting.switch && !["shard", "lane"].contains(&setting.name));
+        let elsewhere = ["shard", "lane", "verify", "against"];
+        let valued = SETTINGS.iter().filter(|setting| !setting.switch && !elsewhere.contains(&setting.name));
         for setting in valued.clone() {
             words.push(format!("--{}={}-value", setting.name, setting.name));
         }
@@ -847,7 +876,7 @@ mod tests {
 
     #[test]
     fn usage_errors_are_one_line() {
-        let table: [(&[&str], &str); 16] = [
+        let table: [(&[&str], &str); 18] = [
             (&[], "requires a subcommand"),
             (&["stop"], "unrecognized subcommand 'stop'"),
             (&["step"], "<STEP>"),
@@ -862,6 +891,8 @@ mod tests {
             (&["step", "all", "--lane", "1"], "--lane goes with `step copy` only"),
             (&["step", "index", "--shard", "rs0"], "--shard goes with `step copy` only"),
             (&["step", "copy", "--namespace", "a.b"], "--namespace goes with `step index` and `step verify` only"),
+            (&["step", "copy", "--verify", "full"], "--verify goes with `step verify` and `step all` only"),
+            (&["step", "index", "--against", "source"], "--against goes with `step verify` and `step all` only"),
             (&["completions", "tcsh"], "tcsh"),
             (&["step", "all", "mongodb://u:secret-60x@h/"], "unexpected argument"),
         ];

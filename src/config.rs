@@ -14,15 +14,15 @@ use crate::connection_string::ConnectionString;
 use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::http;
-use crate::model::choice::{CreateIndex, Existing, OnConflict, ReadOrder, ReadPreference};
+use crate::model::choice::{Against, CreateIndex, Existing, OnConflict, ReadOrder, ReadPreference, Verify};
 use crate::model::job_name::JobName;
 use crate::model::limit::{Quantity, RateLimits};
 use crate::model::namespace::{Filter, Namespace, Pattern, Renames};
 use crate::model::size;
 use crate::telemetry::LogFormat;
 use layer::{
-    CREATE_INDEX, EXISTING, FENCE_WRITES, Given, LOG_FORMATS, LOG_LEVELS, Layers, ON_CONFLICT, Places, READ_ORDER,
-    READ_PREFERENCE, RawArguments, SETTINGS, nearest,
+    AGAINST, CREATE_INDEX, EXISTING, FENCE_WRITES, Given, LOG_FORMATS, LOG_LEVELS, Layers, ON_CONFLICT, Places,
+    READ_ORDER, READ_PREFERENCE, RawArguments, SETTINGS, VERIFY, nearest,
 };
 use std::fmt;
 use std::net::SocketAddr;
@@ -156,6 +156,10 @@ pub struct Settings {
     pub checkpoint_namespace: Namespace,
     /// Findings do not stop the commit.
     pub accept_findings: bool,
+    /// What verify compares.
+    pub verify: Verify,
+    /// What it holds the target's documents against.
+    pub against: Against,
     /// About how large the ranges are into which a collection is cut, in bytes.
     pub partition_size: u64,
     /// Into how many lanes a shard is divided: so many workers can copy it.
@@ -292,6 +296,8 @@ impl Resolver<'_> {
                 .parsed("checkpoint-namespace", parse_checkpoint_namespace)?
                 .unwrap_or_else(|| Namespace::new(db, collection)),
             accept_findings: self.layers.flags.accept_findings,
+            verify: self.verify()?,
+            against: self.against()?,
             partition_size: self.size("partition-size", PARTITION_SIZE_RANGE)?.unwrap_or(DEFAULT_PARTITION_SIZE),
             lanes_per_shard: self.number("lanes-per-shard", LANES_PER_SHARD_RANGE)?.unwrap_or(1),
             read_order: self.word("read-order", READ_ORDER, &ReadOrder::ALL)?.unwrap_or_default(),
@@ -364,6 +370,26 @@ impl Resolver<'_> {
 
     fn rate_limit(&self, quantity: Quantity) -> Result<Option<u64>> {
         Ok(self.parsed(quantity.name(), |text| quantity.parse(text))?.flatten())
+    }
+
+    fn verify(&self) -> Result<Verify> {
+        let verify = self.word("verify", VERIFY, &Verify::ALL)?.unwrap_or_default();
+        if verify == Verify::None && self.layers.given("namespace").is_some() {
+            return Err(Error::bad_input(
+                "--namespace names what to compare, and `none` of --verify compares nothing; leave one of them out",
+            ));
+        }
+        Ok(verify)
+    }
+
+    /// Only documents are held against anything.
+    fn against(&self) -> Result<Against> {
+        let Some(against) = self.word("against", AGAINST, &Against::ALL)? else { return Ok(Against::default()) };
+        let verify = self.verify()?;
+        match (verify, self.layers.given("against")) {
+            (Verify::Full, _) | (_, None) => Ok(against),
+            (_, Some(given)) => Err(given.refuse(format!("goes with --verify full only; it is set to `{verify}`"))),
+        }
     }
 
     /// Giving up a job is not done by default: the name has to be said somewhere.

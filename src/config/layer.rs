@@ -3,7 +3,7 @@
 
 use crate::environment::{Environment, PREFIX};
 use crate::error::Error;
-use crate::model::choice::{CreateIndex, Existing, OnConflict, ReadOrder, ReadPreference};
+use crate::model::choice::{Against, CreateIndex, Existing, OnConflict, ReadOrder, ReadPreference, Verify};
 use crate::redact::redact;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -15,6 +15,10 @@ pub const ON_CONFLICT: &[&str] = &[OnConflict::Report.word(), OnConflict::Replac
 /// The words for `--create-index`.
 pub const CREATE_INDEX: &[&str] =
     &[CreateIndex::None.word(), CreateIndex::Background.word(), CreateIndex::Foreground.word()];
+/// The words for `--verify`.
+pub const VERIFY: &[&str] = &[Verify::Metadata.word(), Verify::Full.word(), Verify::None.word()];
+/// The words for `--against`.
+pub const AGAINST: &[&str] = &[Against::Proofs.word(), Against::Source.word()];
 /// The words for `--read-order`.
 pub const READ_ORDER: &[&str] = &[ReadOrder::Auto.word(), ReadOrder::Id.word(), ReadOrder::Natural.word()];
 /// The words for `--read-preference`.
@@ -100,6 +104,8 @@ pub const SETTINGS: &[Setting] = &[
     secret("checkpoint-uri"),
     one("checkpoint-namespace"),
     switch("accept-findings"),
+    one("verify"),
+    one("against"),
     one("partition-size"),
     one("lanes-per-shard"),
     one("read-order"),

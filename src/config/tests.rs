@@ -38,6 +38,7 @@ fn defaults() {
     assert_eq!((settings.existing, settings.create_index), (Existing::Refuse, CreateIndex::Foreground));
     assert!(!settings.fence_writes);
     assert_eq!(settings.checkpoint_uri, CheckpointUri::Target);
+    assert_eq!((settings.verify, settings.against), (Verify::Metadata, Against::Proofs));
     assert_eq!(settings.checkpoint_namespace.to_string(), "mongoshake.ckpt_default");
     assert_eq!(settings.partition_size, 256 << 20);
     assert_eq!(settings.lanes_per_shard, 1);
@@ -97,6 +98,8 @@ fn every_setting_can_be_given_in_every_place_that_it_has() {
         ("fence-writes", "yes"),
         ("checkpoint-uri", "mongodb://c/"),
         ("checkpoint-namespace", "other.ckpt"),
+        ("verify", "full"),
+        ("against", "source"),
         ("partition-size", "1.5GB"),
         ("lanes-per-shard", "3"),
         ("read-order", "natural"),
@@ -131,6 +134,7 @@ fn every_setting_can_be_given_in_every_place_that_it_has() {
         assert_eq!(settings.filter.to_string(), "a,b,c.d but a.x", "{place}");
         assert_eq!(settings.renames.to_string(), "a:e,c.d:c.f", "{place}");
         assert_eq!((settings.existing, settings.create_index), (Existing::Drop, CreateIndex::Background), "{place}");
+        assert_eq!((settings.verify, settings.against), (Verify::Full, Against::Source), "{place}");
         assert!(settings.fence_writes, "{place}");
         assert!(
             matches!(&settings.checkpoint_uri, CheckpointUri::Uri(uri) if uri.expose() == "mongodb://c/"),
@@ -332,6 +336,26 @@ fn bad_input() {
         (&["step", "all", "--on-conflict", "ask"], &[], "", &["--on-conflict ask:", "report, replace, keep"]),
         (&["step", "all", "--max-rejected", "-1"], &[], "", &["--max-rejected -1:", "from 0 on"]),
         (STEP_ALL, &[("MONGOFERRY_MAX_REJECTED", "all")], "", &["MONGOFERRY_MAX_REJECTED=all:", "a number"]),
+        (&["step", "verify", "--verify", "all"], &[], "", &["--verify all:", "metadata, full, none"]),
+        (
+            &["step", "verify", "--verify", "full", "--against", "target"],
+            &[],
+            "",
+            &["--against target:", "proofs, source"],
+        ),
+        (&["step", "all", "--against", "source"], &[], "", &["--against source:", "--verify full", "`metadata`"]),
+        (
+            STEP_ALL,
+            &[("MONGOFERRY_VERIFY", "none"), ("MONGOFERRY_AGAINST", "proofs")],
+            "",
+            &["MONGOFERRY_AGAINST=proofs", "`none`"],
+        ),
+        (
+            &["step", "verify", "--verify", "none", "--namespace", "a.b"],
+            &[],
+            "",
+            &["--namespace", "`none`", "leave one"],
+        ),
         (&["step", "all", "--drop-committed"], &[], "", &["--existing drop", "`refuse`"]),
         (&["step", "all", "--fence-writes", "true"], &[], "", &["--fence-writes true:", "yes, no"]),
         (

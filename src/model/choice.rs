@@ -179,6 +179,69 @@ impl ReadPreference {
     }
 }
 
+/// What `verify` compares (`--verify`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verify {
+    /// The number of documents, the options, the indexes.
+    #[default]
+    Metadata,
+    /// Every document as well.
+    Full,
+    /// Nothing.
+    None,
+}
+
+impl Verify {
+    /// All of them, in the order in which help and messages list them.
+    pub const ALL: [Verify; 3] = [Verify::Metadata, Verify::Full, Verify::None];
+
+    /// The word for it, the same in flags, files and state.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Verify::Metadata => "metadata",
+            Verify::Full => "full",
+            Verify::None => "none",
+        }
+    }
+}
+
+impl fmt::Display for Verify {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+/// What `verify --verify full` holds the target's documents against (`--against`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Against {
+    /// What the target has acknowledged.
+    #[default]
+    Proofs,
+    /// What the source has now.
+    Source,
+}
+
+impl Against {
+    /// All of them, in the order in which help and messages list them.
+    pub const ALL: [Against; 2] = [Against::Proofs, Against::Source];
+
+    /// The word for it, the same in flags, files and state.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Against::Proofs => "proofs",
+            Against::Source => "source",
+        }
+    }
+}
+
+impl fmt::Display for Against {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test may fail")]
@@ -194,6 +257,12 @@ mod tests {
         }
         for create_index in CreateIndex::ALL {
             assert_eq!(serde_json::to_value(create_index).unwrap(), create_index.word());
+        }
+        for verify in Verify::ALL {
+            assert_eq!(serde_json::to_value(verify).unwrap(), verify.word());
+        }
+        for against in Against::ALL {
+            assert_eq!(serde_json::to_value(against).unwrap(), against.word());
         }
     }
 }

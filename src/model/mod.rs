@@ -1,10 +1,13 @@
 //! What a job is made of and how it may change: pure, no async, clock, environment, clients.
 
+pub mod block;
 pub mod bson_order;
 pub mod catalog;
 pub mod choice;
+pub mod comparison;
 pub mod counts;
 pub mod cursor;
+pub mod difference;
 pub mod digest;
 pub mod element;
 pub mod empty_timestamp;
@@ -27,5 +30,6 @@ pub mod session;
 pub mod size;
 pub mod speed;
 pub mod step;
+pub mod suspect;
 pub mod tuning;
 pub mod work;

@@ -2,6 +2,7 @@
 //! progress can succeed after the lease went to another worker.
 
 use super::choice::{CreateIndex, Existing};
+use super::comparison::{Comparison, Round, comparisons_never_retreat};
 use super::counts::Counts;
 use super::finding::{Finding, Note};
 use super::invariants::{Broken, cursors_never_retreat, epochs_never_retreat};
@@ -119,6 +120,12 @@ pub struct StepProgress {
     /// prepare: when indexes are built, from then on fixed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub create_index: Option<CreateIndex>,
+    /// verify: the last round that was begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub round: Option<Round>,
+    /// verify: that round is not done yet; the result is that of the one before it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub repeating: bool,
     /// The result in a sentence.
     #[serde(default)]
     pub summary: String,
@@ -140,6 +147,8 @@ impl StepProgress {
             step,
             existing: None,
             create_index: None,
+            round: None,
+            repeating: false,
             summary: String::new(),
             counts: None,
             findings: Vec::new(),
@@ -165,8 +174,28 @@ pub struct UnitProgress {
     /// What a person should know.
     #[serde(default)]
     pub notes: Vec<Note>,
+    /// verify: the round that the result is of; none where there is no result, or one of version 0.1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub round: Option<Round>,
+    /// verify --verify full: how far it is, while it is at it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comparison: Option<Comparison>,
+}
+
+impl UnitProgress {
+    /// The share of a collection that was not begun.
+    pub fn new(step: Step, namespace: Namespace) -> Self {
+        Self { step, namespace, findings: Vec::new(), notes: Vec::new(), round: None, comparison: None }
+    }
 }
 
 impl Progress for UnitProgress {
     const KIND: &'static str = "unit";
+
+    fn check(old: &Self, new: &Self) -> Result<(), Broken> {
+        match (&old.comparison, &new.comparison) {
+            (Some(old), Some(new)) => comparisons_never_retreat(old, new),
+            _ => Ok(()),
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! Reading a range of a collection of the source, from a position on, reply by reply, as the bytes it is.
+//! Reading a range of a collection, from a position on, reply by reply, as the bytes it is.
 //!
 //! [`by_id`] reads by index bounds, [`natural`] in the order of one member's disk. Both open a lost cursor again after the
 //! last document that was given, and both end however fast documents are inserted behind them: what comes after the
@@ -78,7 +78,7 @@ impl std::fmt::Display for Lost {
     }
 }
 
-/// A reply of the source.
+/// A server's reply.
 #[derive(Debug)]
 pub struct Reply {
     /// Its documents.
@@ -92,7 +92,7 @@ pub struct Reply {
 /// What is read.
 #[derive(Debug, Clone)]
 pub struct Wanted {
-    /// From where.
+    /// From where: the source, or the target where it is read back.
     pub source: Deployment,
     /// The collection's name.
     pub namespace: Namespace,
@@ -132,8 +132,9 @@ impl Wanted {
         }
         let all = catalog::collections(&self.source, self.namespace.db()).await?;
         if let Some(renamed) = all.iter().find(|listed| listed.uuid.as_ref() == Some(&self.uuid)) {
-            return Err(self.source.side.error(format!(
-                "{} was renamed to {} on the source while it was copied; rename it back, or abandon this job and begin another",
+            let side = self.source.side;
+            return Err(side.error(format!(
+                "{} was renamed to {} on the {side} while it was read; rename it back, or abandon this job and begin another",
                 self.namespace, renamed.namespace
             )));
         }
@@ -145,7 +146,8 @@ impl Wanted {
     }
 
     fn unreadable(&self, why: impl std::fmt::Display) -> Error {
-        Error::source(format!("the source sent a reply about {} that cannot be read: {why}", self.namespace))
+        let side = self.source.side;
+        side.error(format!("the {side} sent a reply about {} that cannot be read: {why}", self.namespace))
     }
 }
 

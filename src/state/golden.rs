@@ -40,4 +40,5 @@ fn documents_of_version_1_are_read_and_written_as_they_are() {
     check::<Control>("control");
     check::<Control>("control-paused");
     check::<Work<UnitProgress>>("unit");
+    check::<Work<UnitProgress>>("unit-open");
 }

@@ -4,8 +4,7 @@
 //! - Writes: indexes on the target; a share for each collection that has any; once all are done, the step's result.
 //! - Resumes by: looking at what the target has and is building before it asks. A share with findings is done again.
 
-use super::units::{self, UnitResult, Worked};
-use crate::claim::DoneIs;
+use super::units::{self, Finished, UnitResult, Worked};
 use crate::context::{Context, Servers};
 use crate::driver::{self, Outcome};
 use crate::error::{Error, Result};
@@ -46,7 +45,7 @@ pub async fn run(context: &Context, servers: &Servers) -> Result<Outcome> {
         .into_iter()
         .filter(|entry| entry.kind.is_copied() && entry.secondary_indexes().next().is_some())
         .collect();
-    let worked = units::work(context, step, &entries, DoneIs::Final, PARALLEL, async |entry, claim| {
+    let worked = units::work(context, step, &entries, &Finished::WITHOUT_FINDINGS, PARALLEL, async |entry, claim| {
         let ready = prepared
             .get(&entry.ordinal)
             .ok_or_else(|| Error::state(format!("prepare has no entry for {}; use another --job", entry.namespace)))?;

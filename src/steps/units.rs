@@ -6,6 +6,7 @@ use crate::context::Context;
 use crate::driver::{self, Outcome};
 use crate::error::{Error, Result};
 use crate::model::catalog::CatalogEntry;
+use crate::model::comparison::Round;
 use crate::model::finding::{Finding, Note};
 use crate::model::namespace::Namespace;
 use crate::model::step::Step;
@@ -25,6 +26,21 @@ pub struct UnitResult {
     pub findings: Vec<Finding>,
     /// What a person should know.
     pub notes: Vec<Note>,
+    /// verify: the round that it was found in.
+    pub round: Option<Round>,
+}
+
+/// Which shares have nothing left to do.
+pub struct Finished<'a> {
+    /// Whether those with findings are among them.
+    pub with_findings: bool,
+    /// Whether the result of a finished share is the one that is wanted.
+    pub is_current: &'a dyn Fn(&UnitProgress) -> bool,
+}
+
+impl Finished<'_> {
+    /// Those that are done and have no findings.
+    pub const WITHOUT_FINDINGS: Finished<'static> = Finished { with_findings: false, is_current: &|_| true };
 }
 
 /// All shares of a step, done.
@@ -32,6 +48,8 @@ pub struct UnitResult {
 pub struct AllUnits {
     /// Their findings.
     pub findings: Vec<Finding>,
+    /// How many of them this run has worked on.
+    pub worked: usize,
 }
 
 /// What came of working on the shares.
@@ -43,7 +61,7 @@ pub enum Worked {
 }
 
 /// Works on the shares of `entries`: those that are free at once, `parallel` at a time, then those that other workers
-/// let go of. A share that is done with findings is done again.
+/// let go of. Those that are finished are passed over.
 ///
 /// # Errors
 /// The first one of any share.
@@ -51,20 +69,24 @@ pub async fn work(
     context: &Context,
     step: Step,
     entries: &[CatalogEntry],
-    done: DoneIs,
+    finished: &Finished<'_>,
     parallel: usize,
     body: impl AsyncFn(&CatalogEntry, &Arc<Claim<UnitProgress>>) -> Result<UnitResult>,
 ) -> Result<Worked> {
-    let mut findings = Vec::new();
+    let mut all = AllUnits::default();
     let mut waiting: Vec<&CatalogEntry> = entries.iter().collect();
     loop {
         let mut held = Vec::new();
         let mut is_stopped = false;
-        let mut shares = stream::iter(waiting.into_iter().map(|entry| work_one(context, step, entry, done, &body)))
+        let mut shares = stream::iter(waiting.into_iter().map(|entry| work_one(context, step, entry, finished, &body)))
             .buffer_unordered(parallel);
         while let Some(share) = shares.next().await {
             match share? {
-                Share::Done(found) => findings.extend(found),
+                Share::Finished(found) => all.findings.extend(found),
+                Share::Worked(found) => {
+                    all.findings.extend(found);
+                    all.worked += 1;
+                }
                 Share::Held(entry) => held.push(entry),
                 // The others hear of it as well, and let go of their shares.
                 Share::Stopped => is_stopped = true,
@@ -75,7 +97,7 @@ pub async fn work(
             return Ok(Worked::Stopped);
         }
         if held.is_empty() {
-            return Ok(Worked::Done(AllUnits { findings }));
+            return Ok(Worked::Done(all));
         }
         waiting = held;
         if context.stop.unless(tokio::time::sleep(WAIT_FOR_OTHERS)).await.is_none() {
@@ -85,7 +107,8 @@ pub async fn work(
 }
 
 enum Share<'a> {
-    Done(Vec<Finding>),
+    Finished(Vec<Finding>),
+    Worked(Vec<Finding>),
     Held(&'a CatalogEntry),
     Stopped,
 }
@@ -94,17 +117,27 @@ async fn work_one<'a>(
     context: &Context,
     step: Step,
     entry: &'a CatalogEntry,
-    done: DoneIs,
+    finished: &Finished<'_>,
     body: &impl AsyncFn(&CatalogEntry, &Arc<Claim<UnitProgress>>) -> Result<UnitResult>,
 ) -> Result<Share<'a>> {
     if context.stop.is_requested() {
         return Ok(Share::Stopped);
     }
-    let initial = UnitProgress { step, namespace: entry.namespace.clone(), findings: Vec::new(), notes: Vec::new() };
     let key = keys::unit(step, entry.ordinal);
-    let claim = match claim::claim(&context.documents, &key, initial, &context.claimant(), done, &context.stop).await? {
+    let claim = async |done| {
+        let initial = UnitProgress::new(step, entry.namespace.clone());
+        claim::claim(&context.documents, &key, initial, &context.claimant(), done, &context.stop).await
+    };
+    let is_final = if finished.with_findings { DoneIs::FinalWithFindings } else { DoneIs::Final };
+    let mut claimed = claim(is_final).await?;
+    if let Claiming::Done(work) = &claimed
+        && !(finished.is_current)(&work.progress)
+    {
+        claimed = claim(DoneIs::Repeatable).await?;
+    }
+    let claim = match claimed {
         Claiming::Mine(claim) => claim,
-        Claiming::Done(work) => return Ok(Share::Done(work.progress.findings)),
+        Claiming::Done(work) => return Ok(Share::Finished(work.progress.findings)),
         Claiming::Busy(_) => return Ok(Share::Held(entry)),
         Claiming::Stopped => return Ok(Share::Stopped),
     };
@@ -119,6 +152,8 @@ async fn work_one<'a>(
     let save = |progress: &mut UnitProgress| {
         progress.findings = result.findings;
         progress.notes = result.notes;
+        progress.round = result.round;
+        progress.comparison = None;
     };
     // With findings it is not done: the next run does it again, and may find them mended.
     if findings.is_empty() {
@@ -126,7 +161,7 @@ async fn work_one<'a>(
     } else {
         claim.let_go(WorkStatus::Findings, save).await?
     }
-    Ok(Share::Done(findings))
+    Ok(Share::Worked(findings))
 }
 
 /// The entries that `--namespace` names, all of them without it.

@@ -142,6 +142,18 @@ fn values() -> Vec<Row> {
         row("existing", "step all --existing replace", 2, &["--existing replace", "refuse, drop, keep"]),
         row("existing in the environment", "step all", 2, &["MONGOFERRY_EXISTING=Drop", "refuse, drop, keep"])
             .set("MONGOFERRY_EXISTING", "Drop"),
+        row("verify", "step verify --verify all", 2, &["--verify all", "metadata, full, none"]),
+        row("verify in the environment", "step all", 2, &["MONGOFERRY_VERIFY=Full", "metadata, full, none"])
+            .set("MONGOFERRY_VERIFY", "Full"),
+        row("against", "step verify --verify full --against target", 2, &["--against target", "proofs, source"]),
+        row(
+            "against without full",
+            "step all --against source",
+            2,
+            &["--against source", "--verify full", "`metadata`"],
+        ),
+        row("verify with copy", "step copy --verify full", 2, &["--verify", "`step verify` and `step all`"]),
+        row("against with index", "step index --against source", 2, &["--against", "`step verify` and `step all`"]),
         row(
             "create-index",
             "step all --create-index later",

@@ -24,5 +24,6 @@ mod partitions;
 mod scans;
 mod store;
 mod streams;
+mod verifying;
 mod wire;
 mod workers;

@@ -1,0 +1,165 @@
+//! Comparing what a collection is, and how many documents it has, by its listing on both sides.
+
+use super::{Facts, Proven};
+use crate::context::{Context, Servers};
+use crate::error::{Error, Result};
+use crate::model::catalog::{CatalogEntry, index_differences, option_differences};
+use crate::model::choice::CreateIndex;
+use crate::model::comparison::Leniency;
+use crate::model::finding::{Finding, Note};
+use crate::model::namespace::{Namespace, SPECIAL_DATABASES};
+use crate::mongo::catalog::{self, Listed};
+use crate::state::pages::PreparedEntry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// The source as it is now, by name.
+pub struct SourceNow {
+    by_name: BTreeMap<Namespace, Listed>,
+    new: Vec<Namespace>,
+}
+
+impl SourceNow {
+    /// What is there now and was not when the job began.
+    pub fn new_notes(&self) -> Vec<Note> {
+        let note = |namespace: &Namespace| {
+            Note {
+            namespace: namespace.clone(),
+            text: "was created on the source after the job began; a stream from the checkpoint brings its documents, and its options and indexes only where it replays DDL".into(),
+        }
+        };
+        self.new.iter().map(note).collect()
+    }
+}
+
+/// Lists the source again.
+///
+/// A collection that was renamed under the copy cannot be vouched for: a stream that replays no DDL would go on under
+/// the old name.
+///
+/// # Errors
+/// Source unavailable when it was.
+pub async fn source_now(context: &Context, servers: &Servers, entries: &[CatalogEntry]) -> Result<SourceNow> {
+    let mut by_name = BTreeMap::new();
+    for database in catalog::databases(&servers.source).await? {
+        if !SPECIAL_DATABASES.contains(&database.as_str()) {
+            for listed in catalog::collections(&servers.source, &database).await? {
+                by_name.insert(listed.namespace.clone(), listed);
+            }
+        }
+    }
+    let by_uuid: HashMap<&str, &Namespace> =
+        by_name.values().filter_map(|listed| Some((listed.uuid.as_deref()?, &listed.namespace))).collect();
+    for entry in entries.iter().filter(|entry| entry.kind.is_copied()) {
+        if let Some(uuid) = &entry.uuid
+            && let Some(now) = by_uuid.get(uuid.as_str())
+            && **now != entry.namespace
+        {
+            return Err(Error::source(format!(
+                "{} was renamed to {now} on the source while it was copied; rename it back, or abandon this job and begin another",
+                entry.namespace
+            )));
+        }
+    }
+    let known: BTreeSet<&Namespace> = entries.iter().map(|entry| &entry.namespace).collect();
+    let new = by_name
+        .keys()
+        .filter(|namespace| !known.contains(namespace) && context.settings.filter.lets_through(namespace))
+        .cloned()
+        .collect();
+    Ok(SourceNow { by_name, new })
+}
+
+/// What the listings show of a collection.
+#[derive(Default)]
+pub struct Metadata {
+    /// What a person must mend or accept.
+    pub findings: Vec<Finding>,
+    /// What a person should know.
+    pub notes: Vec<Note>,
+    /// Whether the collection is still the one that was copied into: its documents can be looked at.
+    pub is_comparable: bool,
+}
+
+/// Compares the options and indexes of a collection.
+///
+/// # Errors
+/// Those of listing.
+pub async fn compare(servers: &Servers, facts: &Facts, entry: &CatalogEntry, source: &SourceNow) -> Result<Metadata> {
+    let (prepared, proven) = facts.of(entry)?;
+    let mut texts = Vec::new();
+    let mut is_comparable = false;
+    match catalog::collection(&servers.target, &prepared.target).await? {
+        None => texts.push(format!("{} is not on the target any more", prepared.target)),
+        Some(now) if now.uuid.as_ref() != Some(&prepared.uuid) => {
+            texts.push(format!(
+                "{} is another collection on the target now than the one that was copied into",
+                prepared.target
+            ));
+        }
+        Some(now) => {
+            is_comparable = true;
+            texts.extend(option_differences(&entry.options, &now.options));
+            if facts.create_index != CreateIndex::None {
+                let indexes = catalog::indexes(&servers.target, &prepared.target).await?;
+                texts.extend(index_differences(&entry.indexes, &indexes));
+            }
+        }
+    }
+    let findings = texts.into_iter().map(|text| Finding { namespace: entry.namespace.clone(), text }).collect();
+    let notes = changes(servers, entry, proven, source).await?;
+    Ok(Metadata { findings, notes, is_comparable })
+}
+
+impl Metadata {
+    /// Compares the number of documents as well.
+    ///
+    /// # Errors
+    /// Those of counting.
+    pub async fn count(
+        &mut self,
+        servers: &Servers,
+        entry: &CatalogEntry,
+        prepared: &PreparedEntry,
+        proven: &Proven,
+        leniency: Leniency,
+    ) -> Result<()> {
+        let namespace = entry.namespace.clone();
+        let most = (prepared.documents_before + proven.counts.written).saturating_sub(proven.counts.overwritten);
+        let least = most - proven.counts.present.min(prepared.documents_before);
+        let found = catalog::count(&servers.target, &prepared.target).await?;
+        if found < least && leniency.expires {
+            let text = format!("the target has {found} documents of {most}: a TTL index expires them there");
+            self.notes.push(Note { namespace, text });
+        } else if found < least || found > most {
+            let expected = if least == most { most.to_string() } else { format!("{least} to {most}") };
+            let text = format!("the target has {found} documents, expected {expected}");
+            self.findings.push(Finding { namespace, text });
+        }
+        Ok(())
+    }
+}
+
+/// What happened to a collection on the source since discover listed it.
+async fn changes(servers: &Servers, entry: &CatalogEntry, proven: &Proven, source: &SourceNow) -> Result<Vec<Note>> {
+    let ddl = "a stream from the checkpoint brings that only where it replays DDL";
+    let mut texts = Vec::new();
+    match source.by_name.get(&entry.namespace) {
+        None => texts.push(format!("was dropped on the source since the job began; {ddl}")),
+        Some(now) if now.uuid != entry.uuid => {
+            texts.push(format!("was dropped and created anew on the source since the job began; {ddl}"));
+        }
+        Some(now) => {
+            for difference in option_differences(&entry.options, &now.options) {
+                texts.push(format!("was changed on the source since the job began: {difference}; {ddl}"));
+            }
+            let indexes = catalog::indexes(&servers.source, &entry.namespace).await?;
+            for difference in index_differences(&entry.indexes, &indexes) {
+                texts.push(format!("was changed on the source since the job began: {difference}; {ddl}"));
+            }
+        }
+    }
+    if proven.is_gone {
+        texts.push("was not read to its end, since it was gone from the source".into());
+    }
+    Ok(texts.into_iter().map(|text| Note { namespace: entry.namespace.clone(), text }).collect())
+}

@@ -1,0 +1,222 @@
+//! verify: compares the target with what the copy recorded, and the source with what discover recorded.
+//!
+//! - Reads: the catalog, proofs, both deployments' listings, the target's counts; with `--verify full` the target's
+//!   documents, and the source's where they differ from what was acknowledged.
+//! - Writes: a share for each collection, and the step's result; nothing on either server.
+//! - Resumes by: the shares, each after the last documents that it has compared. Those with findings are compared again.
+//!   Named by hand once it is done, it compares all of them again: a new round, which goes on until it is done, too.
+
+mod documents;
+mod metadata;
+
+use super::units::{self, AllUnits, Finished, UnitResult, Worked};
+use crate::claim::Claim;
+use crate::context::{Context, Servers};
+use crate::driver::{self, Named, Outcome};
+use crate::error::{Error, Result};
+use crate::model::catalog::{CatalogEntry, Ordinal};
+use crate::model::choice::{Against, CreateIndex, Verify};
+use crate::model::comparison::{Check, Leniency, Round};
+use crate::model::counts::Counts;
+use crate::model::lane::{Ending, LaneProgress, PartitionRecord};
+use crate::model::namespace::Namespace;
+use crate::model::step::Step;
+use crate::model::work::{StepProgress, UnitProgress, Work};
+use crate::state::document::Replaced;
+use crate::state::keys;
+use crate::state::pages::{self, PreparedEntry};
+use crate::state::rejects::{self, Repair};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// How many collections are compared at once: mostly small commands whose answers are waited for.
+const PARALLEL: usize = 8;
+
+/// How many are at once where documents are read: each reads ahead, and keeps a core busy.
+const PARALLEL_IN_FULL: usize = 4;
+
+/// How often the beginning of a round is tried when another worker was faster.
+const ATTEMPTS: usize = 10;
+
+/// Runs the step.
+///
+/// # Errors
+/// Findings, unless they are accepted; source unavailable when a collection was renamed under the copy.
+pub async fn run(context: &Context, servers: &Servers, named: Named) -> Result<Outcome> {
+    let step = Step::Verify;
+    let earlier = driver::step_work(context, step).await?;
+    if let Some(done) = &earlier
+        && named == Named::InChain
+    {
+        return Ok(Outcome::Done { step, summary: done.progress.summary.clone() });
+    }
+    let check = Check { verify: context.settings.verify, against: context.settings.against };
+    if check.verify == Verify::None {
+        let summary = "nothing was compared, as --verify none says".into();
+        // What is compared later must not be taken for a part of an earlier round.
+        let round = earlier.and_then(|work| work.progress.round);
+        return driver::finish_parts(context, StepProgress { summary, round, ..StepProgress::new(step) }).await;
+    }
+    let all = pages::read_catalog(&context.documents).await?;
+    let source = metadata::source_now(context, servers, &all).await?;
+    let facts = Facts::read(context).await?;
+    let entries: Vec<CatalogEntry> =
+        units::wanted(context, all.clone())?.into_iter().filter(|entry| entry.kind.is_copied()).collect();
+    if check == (Check { verify: Verify::Full, against: Against::Proofs }) {
+        facts.have_digests(&entries)?;
+    }
+    // By name, a share of a verify that is done is compared again whatever its result.
+    let again = context.settings.namespace.is_some() && earlier.is_some();
+    let round = round(context, check).await?;
+    let parallel = if check.verify == Verify::Full { PARALLEL_IN_FULL } else { PARALLEL };
+    let compare = async |with_findings: bool| {
+        let is_current = |share: &UnitProgress| !again && share.round.unwrap_or_default() == round;
+        let finished = Finished { with_findings, is_current: &is_current };
+        units::work(context, step, &entries, &finished, parallel, async |entry, claim| {
+            compare(context, servers, &facts, entry, &source, round, claim).await
+        })
+        .await
+    };
+    // Those with findings once more only when no others are left: a run that has no time for all must get ahead.
+    let worked = match compare(true).await? {
+        Worked::Done(AllUnits { worked: 0, findings }) if !findings.is_empty() => compare(false).await?,
+        worked => worked,
+    };
+    let Worked::Done(done) = worked else { return Ok(driver::yielded(context, step)) };
+    units::accepted(context, step, &done.findings)?;
+    if let Some(namespace) = &context.settings.namespace {
+        return Ok(units::partly(step, namespace));
+    }
+    let how = match (check.verify, check.against) {
+        (Verify::Full, Against::Source) => " in full with the source",
+        (Verify::Full, Against::Proofs) => " in full",
+        _ => "",
+    };
+    let summary = format!("{} collections compared{how}, {} findings", entries.len(), done.findings.len());
+    let notes = source.new_notes();
+    let progress = StepProgress { summary, notes, round: Some(round), ..StepProgress::new(step) };
+    driver::finish_parts(context, progress).await
+}
+
+/// The round that this run works on. The first one is over when the step is done; by hand another one begins then,
+/// which every run of the same kind goes on with until it is done. A run of one collection begins none.
+async fn round(context: &Context, check: Check) -> Result<Round> {
+    let key = keys::step(Step::Verify);
+    for _ in 0..ATTEMPTS {
+        let Some(stored) = context.documents.read::<Work<StepProgress>>(&key).await? else {
+            return Ok(Round { number: 0, check });
+        };
+        let done = &stored.value.progress;
+        let last = done.round.unwrap_or_default();
+        if context.settings.namespace.is_some() || (done.repeating && last.check == check) {
+            return Ok(Round { check, ..last });
+        }
+        let round = Round { number: last.number + 1, check };
+        let progress = StepProgress { round: Some(round), repeating: true, ..done.clone() };
+        let begun = Work { progress, ..stored.value.clone() };
+        match context.documents.replace(&key, &begun, &stored).await? {
+            Replaced::Mine(_) => return Ok(round),
+            Replaced::Lost(_) => {}
+        }
+    }
+    Err(Error::busy(format!("{} changes all the time; try again", context.documents.name(&key))))
+}
+
+/// What the state says about each collection.
+struct Facts {
+    prepared: HashMap<Ordinal, PreparedEntry>,
+    proofs: HashMap<Ordinal, Proven>,
+    create_index: CreateIndex,
+}
+
+#[derive(Default)]
+struct Proven {
+    counts: Counts,
+    is_gone: bool,
+    /// The proofs, in the order of the plan.
+    ranges: Vec<PartitionRecord>,
+}
+
+impl Facts {
+    async fn read(context: &Context) -> Result<Self> {
+        let documents = &context.documents;
+        let prepared = pages::read_prepared(documents).await?.into_iter().map(|entry| (entry.ordinal, entry)).collect();
+        let mut proofs: HashMap<Ordinal, Proven> = HashMap::new();
+        let mut ordinals: HashMap<Namespace, Ordinal> = HashMap::new();
+        for planned in pages::read_plan(documents).await?.lanes {
+            let lane: Work<LaneProgress> = pages::expect(documents, &keys::lane(&planned.lane)).await?;
+            let mut records = pages::read_proofs(documents, &planned.lane, lane.progress.segments).await?;
+            records.extend(lane.progress.finished);
+            records.sort_by_key(|record| record.partition.number);
+            for record in records {
+                let proven = proofs.entry(record.partition.ordinal).or_default();
+                ordinals.insert(record.partition.source.clone(), record.partition.ordinal);
+                proven.counts += record.counts;
+                proven.is_gone |= record.ending == Ending::Gone;
+                proven.ranges.push(record);
+            }
+        }
+        // What was rejected and is on the target by now.
+        for Repair { namespace, counts, .. } in rejects::read(documents).await?.repairs {
+            if let Some(proven) = ordinals.get(&namespace).and_then(|ordinal| proofs.get_mut(ordinal)) {
+                proven.counts += counts;
+            }
+        }
+        let prepare = driver::step_work(context, Step::Prepare).await?;
+        let create_index = prepare.and_then(|work| work.progress.create_index).unwrap_or_default();
+        Ok(Self { prepared, proofs, create_index })
+    }
+
+    /// What prepare and copy say of a collection.
+    fn of(&self, entry: &CatalogEntry) -> Result<(&PreparedEntry, &Proven)> {
+        let Some(prepared) = self.prepared.get(&entry.ordinal) else {
+            return Err(Error::state(format!("prepare has no entry for {}; use another --job", entry.namespace)));
+        };
+        let Some(proven) = self.proofs.get(&entry.ordinal) else {
+            return Err(Error::state(format!("no lane has a proof of {}; use another --job", entry.namespace)));
+        };
+        Ok((prepared, proven))
+    }
+
+    fn have_digests(&self, entries: &[CatalogEntry]) -> Result<()> {
+        for entry in entries {
+            if self.of(entry)?.1.counts.digest.is_none() {
+                return Err(Error::bad_input(format!(
+                    "--verify full: no digest of {} was taken while it was copied; say --against source, or --verify metadata",
+                    entry.namespace
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Compares one collection.
+async fn compare(
+    context: &Context,
+    servers: &Servers,
+    facts: &Facts,
+    entry: &CatalogEntry,
+    source: &metadata::SourceNow,
+    round: Round,
+    claim: &Arc<Claim<UnitProgress>>,
+) -> Result<UnitResult> {
+    let (prepared, proven) = facts.of(entry)?;
+    let leniency = Leniency {
+        had_documents: prepared.documents_before > 0,
+        expires: entry.indexes.iter().any(|index| index.get("expireAfterSeconds").is_some()),
+    };
+    let mut metadata = metadata::compare(servers, facts, entry, source).await?;
+    let mut result = UnitResult { round: Some(round), ..UnitResult::default() };
+    if metadata.is_comparable && round.check.verify == Verify::Full {
+        let documents = documents::Documents { context, servers, entry, prepared, proven, leniency, claim };
+        let found = documents.compare(round).await?;
+        result.findings.extend(found.findings);
+        result.notes.extend(found.notes);
+    } else if metadata.is_comparable {
+        metadata.count(servers, entry, prepared, proven, leniency).await?;
+    }
+    result.findings.extend(metadata.findings);
+    result.notes.extend(metadata.notes);
+    Ok(result)
+}
