@@ -25,6 +25,9 @@ use crate::start::{Place, Ready};
 /// What the baseline's number of writers is chosen from.
 const WRITERS: [usize; 4] = [1, 2, 3, 4];
 
+/// The same where each waits for small answers most of the time.
+const WRITERS_OF_COLLECTIONS: [usize; 4] = [2, 4, 8, 16];
+
 /// What is tried for that is this part of the set, but at least so many batches (collections).
 const TRIED_PART: usize = 4;
 const TRIED_AT_LEAST: usize = 40;
@@ -101,7 +104,8 @@ impl<'a> Rounds<'a> {
         let mut seconds = BTreeMap::new();
         let target = start("target").await?;
         let database = Client::with_uri_str(target.uri()).await?.database(self.set.database);
-        for writers in WRITERS {
+        let candidates = if self.set.name == SetName::E { WRITERS_OF_COLLECTIONS } else { WRITERS };
+        for writers in candidates {
             let servers = self.settle(&target).await?;
             let cost = measure::own_work(servers, || loader::load(target.port(0), &self.set, writers, 0..part))?;
             seconds.insert(writers, cost.wall_seconds);

@@ -32,7 +32,7 @@ BENCH_SETS="$set" BENCH_CONTESTANTS=mongoferry BENCH_ROUNDS=1 BENCH_SCALE="${BEN
 
 mkdir -p target/bench
 profile="target/bench/profile-$set.txt"
-report() { perf report --input "$scratch/data" --stdio --no-children --no-inline "$@" 2>/dev/null | grep -v '^#' | grep -v '^ *$'; }
+report() { perf report --input "$scratch/data" --stdio --no-children --no-inline "$@" 2>/dev/null | grep -v '^#' | grep -v '^ *$' | sed 's/ *-  *- *$//'; }
 {
   grep -A 3 "^$set:" "$scratch/figures"
   printf '\nBy place\n'
@@ -40,7 +40,7 @@ report() { perf report --input "$scratch/data" --stdio --no-children --no-inline
   printf '\nBy function\n'
   report --sort symbol --call-graph none --percent-limit 0.5
   printf '\nBy function, with its callers\n'
-  report --sort symbol --call-graph folded,0.5,caller --percent-limit 1 | cut -c 1-400
+  report --sort symbol --call-graph folded,0.5,callee --percent-limit 1 | cut -c 1-400
 } >"$profile" || true
 sed -n '1,/^By function, with its callers/p' "$profile" | head -n 60
 printf 'all of it: %s\n' "$profile"
