@@ -4,7 +4,7 @@ FEATURES = --features crash-points
 SHELL = bash
 
 .DEFAULT_GOAL := help
-.PHONY: help build check test demo demo-minio kill-test bench bench-quick bench-profile clean cargo
+.PHONY: help build check test demo demo-minio kill-test limit-test bench bench-quick bench-profile clean cargo
 
 help: ## list the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ demo-minio: cargo ## the same with the state in a real MinIO
 
 kill-test: cargo ## copy 1,000,000 documents, killed at 15 random moments, and check everything
 	@infra/local/kill-test.sh
+
+limit-test: cargo ## measure for 30 seconds that a rate limit holds, with one worker and with three
+	MONGOFERRY_LONG_TESTS=1 $(CARGO) test $(FEATURES) --test integration a_rate_holds -- --nocapture --test-threads 1
 
 bench: cargo ## measure full copies beside what the target can insert at most and beside other tools: up to an hour
 	@infra/local/install.sh mongod >/dev/null

@@ -4,16 +4,20 @@ use crate::abandon;
 use crate::cli::{Command, StepName};
 use crate::config::Settings;
 use crate::context::Context;
+use crate::control;
 use crate::driver::{self, Named};
 use crate::error::{Error, Result};
+use crate::model::limit::Change;
+use crate::model::reject::Rejected;
 use crate::model::step::Step;
 use crate::output;
 use crate::progress;
+use crate::rejected::{self, Retried};
 use crate::state::document::Documents;
 use crate::status::{self, Status};
 use crate::stop::{Reason, Stop};
 use crate::telemetry::LogFormat;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -57,6 +61,9 @@ async fn run_async(command: Command, settings: Settings) -> Result<Outcome> {
         Command::Step(step) => run_steps(&context, step).await,
         Command::Status { json } => show_status(&context, json).await,
         Command::Jobs => list_jobs(&context).await,
+        Command::Rejected { json, retry: false } => list_rejected(&context, json).await,
+        Command::Rejected { json, retry: true } => retry_rejected(&context, json).await,
+        Command::Control { change, json } => show_control(&context, change, json).await,
         Command::Abandon => output::result_line(&abandon::run(&context).await?).map(|()| Outcome::Done),
     }
 }
@@ -118,6 +125,21 @@ async fn show_status(context: &Context, as_json: bool) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
+async fn show_control(context: &Context, change: Change, as_json: bool) -> Result<Outcome> {
+    let control = control::run(context, change).await?;
+    let name = context.settings.job.to_string();
+    if as_json {
+        let mut value = json!({ "job": name });
+        if let (Some(value), Ok(Value::Object(fields))) = (value.as_object_mut(), serde_json::to_value(&control)) {
+            value.extend(fields);
+        }
+        output::result_json(&value)?;
+    } else {
+        output::result_line(&format!("{name}: {}", control.text()))?;
+    }
+    Ok(Outcome::Done)
+}
+
 async fn list_jobs(context: &Context) -> Result<Outcome> {
     let store = context.documents.store();
     let keys = Documents::new(std::sync::Arc::clone(store), "").list("").await?;
@@ -129,6 +151,60 @@ async fn list_jobs(context: &Context) -> Result<Outcome> {
         }
     }
     Ok(Outcome::Done)
+}
+
+async fn list_rejected(context: &Context, as_json: bool) -> Result<Outcome> {
+    let rejected = rejected::list(context).await?;
+    if as_json {
+        let shown: Vec<Value> = rejected.iter().map(rejected_json).collect();
+        output::result_json(&json!({ "job": context.settings.job.to_string(), "rejected": shown }))?;
+    } else {
+        for one in &rejected {
+            let Rejected { namespace, cause, code, reason, size, .. } = one;
+            let line = format!("{namespace} {} {cause} (code {code}, {size} bytes): {reason}", one.id_as_json());
+            output::result_line(line.trim_end_matches([':', ' ']))?;
+        }
+        if rejected.is_empty() {
+            output::result_line("nothing is rejected")?;
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+fn rejected_json(one: &Rejected) -> Value {
+    json!({
+        "namespace": one.namespace,
+        "target": one.target,
+        "id": one.id_as_json(),
+        "cause": one.cause,
+        "code": one.code,
+        "reason": one.reason,
+        "size": one.size,
+    })
+}
+
+async fn retry_rejected(context: &Context, as_json: bool) -> Result<Outcome> {
+    let Some(Retried { settled, left }) = rejected::retry(context).await? else {
+        let reason = context.stop.reason().map_or("stopped", Reason::text);
+        output::result_line(&format!("yielded: {reason}; run the same command again"))?;
+        return Ok(Outcome::Yield);
+    };
+    if as_json {
+        let shown: Vec<Value> = left.iter().map(rejected_json).collect();
+        let result = json!({ "job": context.settings.job.to_string(), "settled": settled, "rejected": shown });
+        output::result_json(&result)?;
+    } else {
+        output::result_line(&format!("{settled} documents are settled, {} are left", left.len()))?;
+    }
+    match left.first() {
+        None => Ok(Outcome::Done),
+        Some(first) => Err(Error::findings(format!(
+            "{} documents are not on the target still, the first: {} {}; mend the cause and retry, or accept them with --accept-findings at commit",
+            left.len(),
+            first.namespace,
+            first.text()
+        ))),
+    }
 }
 
 fn headline(status: &Status) -> String {
@@ -159,6 +235,9 @@ fn text(status: &Status) -> String {
             "  lane {}/{}: {}, {} of {} partitions, {} documents, claimed {} times",
             lane.shard, lane.lane, lane.status, lane.finished, lane.partitions, lane.written, lane.epoch
         ));
+    }
+    if status.control.changed.is_some() {
+        lines.push(format!("  control: {}", status.control.text()));
     }
     if let Some(replayed) = status.documents.replayed.filter(|replayed| *replayed > 0) {
         lines.push(format!("  {replayed} documents were sent once more after a stop, and recognised"));

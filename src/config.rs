@@ -13,12 +13,16 @@ use crate::cli::Command;
 use crate::connection_string::ConnectionString;
 use crate::environment::Environment;
 use crate::error::{Error, Result};
-use crate::model::choice::{CreateIndex, Existing};
+use crate::model::choice::{CreateIndex, Existing, OnConflict, ReadOrder, ReadPreference};
 use crate::model::job_name::JobName;
+use crate::model::limit::{Quantity, RateLimits};
 use crate::model::namespace::{Filter, Namespace, Pattern, Renames};
 use crate::model::size;
 use crate::telemetry::LogFormat;
-use layer::{CREATE_INDEX, EXISTING, Given, LOG_FORMATS, LOG_LEVELS, Layers, Places, RawArguments, SETTINGS, nearest};
+use layer::{
+    CREATE_INDEX, EXISTING, FENCE_WRITES, Given, LOG_FORMATS, LOG_LEVELS, Layers, ON_CONFLICT, Places, READ_ORDER,
+    READ_PREFERENCE, RawArguments, SETTINGS, nearest,
+};
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -54,6 +58,23 @@ const DEFAULT_PARTITION_SIZE: u64 = 256 << 20;
 
 /// Smaller, and every document would be a range.
 const PARTITION_SIZE_RANGE: RangeInclusive<u64> = 4 << 10..=1 << 40;
+
+/// More lanes than one worker each are of no use, and each is a document that is saved.
+const LANES_PER_SHARD_RANGE: RangeInclusive<u32> = 1..=1_000;
+
+/// Little enough for any machine and the smallest Lambda function, and more brings nothing.
+const DEFAULT_MEMORY: u64 = 64 << 20;
+
+/// Less does not hold the program and the largest document; more than this is a slip of the pen.
+const MEMORY_RANGE: RangeInclusive<u64> = 32 << 20..=1 << 40;
+
+/// More readers than this take turns.
+const READERS_RANGE: RangeInclusive<u32> = 1..=256;
+const DEFAULT_MAX_READERS: u32 = 16;
+
+/// More writers than a server has cores get nothing more out of it.
+const WRITERS_RANGE: RangeInclusive<u32> = 1..=crate::copy::partition::IN_FLIGHT as u32;
+const DEFAULT_MAX_WRITERS: u32 = 8;
 
 /// What MongoShake calls it when nobody says otherwise (`checkpoint.storage.db`, `checkpoint.storage.collection`).
 const DEFAULT_CHECKPOINT_NAMESPACE: (&str, &str) = ("mongoshake", "ckpt_default");
@@ -119,8 +140,14 @@ pub struct Settings {
     pub existing: Existing,
     /// They may be dropped although an earlier job committed them.
     pub drop_committed: bool,
+    /// What happens to a foreign document in the way.
+    pub on_conflict: OnConflict,
+    /// How many documents servers may refuse before the copy stops.
+    pub max_rejected: u64,
     /// When indexes are built.
     pub create_index: CreateIndex,
+    /// Whether the target refuses what a worker sends that has lost its lane.
+    pub fence_writes: bool,
     /// Where the checkpoint goes.
     pub checkpoint_uri: CheckpointUri,
     /// The collection for it.
@@ -129,6 +156,20 @@ pub struct Settings {
     pub accept_findings: bool,
     /// About how large the ranges are into which a collection is cut, in bytes.
     pub partition_size: u64,
+    /// Into how many lanes a shard is divided: so many workers can copy it.
+    pub lanes_per_shard: u32,
+    /// In which order collections are read.
+    pub read_order: ReadOrder,
+    /// Which members of the source are read.
+    pub read_preference: ReadPreference,
+    /// What the whole process may hold, in bytes.
+    pub memory: u64,
+    /// How many partitions it reads at once at most.
+    pub max_readers: usize,
+    /// How many batches it sends at once at most.
+    pub max_writers: usize,
+    /// The most that all workers of the job send a second, until `control` says otherwise.
+    pub rate_limits: RateLimits,
     /// When to begin to stop; never when none.
     pub time_budget: Option<Duration>,
     /// How often a lane saves: at most a third of the lease.
@@ -234,13 +275,30 @@ impl Resolver<'_> {
             renames: self.renames()?,
             existing,
             drop_committed: self.layers.flags.drop_committed,
+            on_conflict: self.word("on-conflict", ON_CONFLICT, &OnConflict::ALL)?.unwrap_or_default(),
+            max_rejected: self
+                .parsed("max-rejected", |text| {
+                    text.parse().map_err(|_| "write a number of documents, from 0 on".to_owned())
+                })?
+                .unwrap_or_default(),
             create_index: self.word("create-index", CREATE_INDEX, &CreateIndex::ALL)?.unwrap_or_default(),
+            fence_writes: self.word("fence-writes", FENCE_WRITES, &[true, false])?.unwrap_or_default(),
             checkpoint_uri: self.checkpoint_uri()?,
             checkpoint_namespace: self
                 .parsed("checkpoint-namespace", parse_checkpoint_namespace)?
                 .unwrap_or_else(|| Namespace::new(db, collection)),
             accept_findings: self.layers.flags.accept_findings,
             partition_size: self.size("partition-size", PARTITION_SIZE_RANGE)?.unwrap_or(DEFAULT_PARTITION_SIZE),
+            lanes_per_shard: self.number("lanes-per-shard", LANES_PER_SHARD_RANGE)?.unwrap_or(1),
+            read_order: self.word("read-order", READ_ORDER, &ReadOrder::ALL)?.unwrap_or_default(),
+            read_preference: self.word("read-preference", READ_PREFERENCE, &ReadPreference::ALL)?.unwrap_or_default(),
+            memory: self.size("memory", MEMORY_RANGE)?.unwrap_or(DEFAULT_MEMORY),
+            max_readers: self.number("max-readers", READERS_RANGE)?.unwrap_or(DEFAULT_MAX_READERS) as usize,
+            max_writers: self.number("max-writers", WRITERS_RANGE)?.unwrap_or(DEFAULT_MAX_WRITERS) as usize,
+            rate_limits: RateLimits {
+                documents: self.rate_limit(Quantity::Documents)?,
+                bytes: self.rate_limit(Quantity::Bytes)?,
+            },
             time_budget: self.duration("time-budget", SHORTEST_TIME_BUDGET..=Duration::MAX)?,
             save_interval: self.save_interval(&state, lease)?,
             lease,
@@ -282,6 +340,13 @@ impl Resolver<'_> {
         })
     }
 
+    fn number(&self, name: &str, range: RangeInclusive<u32>) -> Result<Option<u32>> {
+        self.parsed(name, |text| match text.parse() {
+            Ok(number) if range.contains(&number) => Ok(number),
+            _ => Err(format!("must be a number from {} to {}", range.start(), range.end())),
+        })
+    }
+
     fn size(&self, name: &str, range: RangeInclusive<u64>) -> Result<Option<u64>> {
         self.parsed(name, |text| {
             let size = size::parse(text)?;
@@ -290,6 +355,10 @@ impl Resolver<'_> {
             }
             Err(format!("must be from {} to {}", size::show(*range.start()), size::show(*range.end())))
         })
+    }
+
+    fn rate_limit(&self, quantity: Quantity) -> Result<Option<u64>> {
+        Ok(self.parsed(quantity.name(), |text| quantity.parse(text))?.flatten())
     }
 
     /// Giving up a job is not done by default: the name has to be said somewhere.

@@ -98,6 +98,11 @@ impl Context {
             ),
         );
         let servers = Servers { source: source?, target: target?, job };
+        if let (true, Err(reason)) = (self.settings.fence_writes, servers.target.connector()) {
+            return Err(Error::bad_input(format!(
+                "--fence-writes yes does not go with {reason}, which the target's connection string asks for; leave out one of them"
+            )));
+        }
         if servers.source.identity.is_same_as(&servers.target.identity) {
             return Err(Error::bad_input(format!(
                 "source and target are the same deployment, {}; correct --source or --target",

@@ -1,8 +1,9 @@
-//! Numbered points before and after every effect, at which a test makes the process abort.
+//! Numbered points before and after every effect, at which a test makes the process abort or freeze.
 //!
 //! Built only with the feature `crash-points`; otherwise [`around`] is nothing but its argument. With
 //! `MONGOFERRY_CRASH_LOG=FILE` each point is written down as it is passed, with `MONGOFERRY_CRASH_AT=N` the process
-//! aborts at the N-th.
+//! aborts at the N-th. With `MONGOFERRY_FREEZE_BEFORE=NAME:N` it stops before the N-th effect of this name, as if it were
+//! suspended, until somebody sends it `SIGCONT`.
 
 #[cfg(feature = "crash-points")]
 pub use enabled::around;
@@ -22,6 +23,7 @@ mod enabled {
 
     struct Settings {
         abort_at: Option<u64>,
+        freeze: Option<(String, u64)>,
         log: Option<String>,
     }
 
@@ -29,6 +31,10 @@ mod enabled {
         static SETTINGS: OnceLock<Settings> = OnceLock::new();
         SETTINGS.get_or_init(|| Settings {
             abort_at: variable("MONGOFERRY_CRASH_AT").and_then(|number| number.parse().ok()),
+            freeze: variable("MONGOFERRY_FREEZE_BEFORE").and_then(|text| {
+                let (name, time) = text.split_once(':')?;
+                Some((name.to_owned(), time.parse().ok()?))
+            }),
             log: variable("MONGOFERRY_CRASH_LOG"),
         })
     }
@@ -43,6 +49,7 @@ mod enabled {
 
     fn point(name: &str, side: &str) {
         static PASSED: AtomicU64 = AtomicU64::new(0);
+        static FREEZES: AtomicU64 = AtomicU64::new(0);
         let settings = settings();
         let number = PASSED.fetch_add(1, Ordering::SeqCst) + 1;
         if let Some(path) = &settings.log {
@@ -52,6 +59,13 @@ mod enabled {
         }
         if settings.abort_at == Some(number) {
             std::process::abort();
+        }
+        if let Some((frozen, time)) = &settings.freeze
+            && (frozen.as_str(), "before") == (name, side)
+            && FREEZES.fetch_add(1, Ordering::SeqCst) + 1 == *time
+        {
+            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::STOP)
+                .expect("a process may stop itself");
         }
     }
 }

@@ -2,6 +2,7 @@
 //! runs anywhere. All counts come from saved documents, so they never go down.
 
 use crate::clock;
+use crate::control::ControlStatus;
 use crate::error::Result;
 use crate::model::catalog::{CatalogEntry, Ordinal};
 use crate::model::counts::Counts;
@@ -9,14 +10,17 @@ use crate::model::finding::{Finding, Note};
 use crate::model::job::{CheckpointMap, JobRecord};
 use crate::model::lane::{LaneProgress, PartitionRecord};
 use crate::model::lease::Lease;
+use crate::model::limit::Control;
 use crate::model::namespace::Namespace;
 use crate::model::plan::{PartitionNumber, PartitionSpec};
+use crate::model::reject;
 use crate::model::step::Step;
 use crate::model::work::{StepProgress, UnitProgress, Work, WorkStatus};
 use crate::process;
 use crate::state::document::Documents;
 use crate::state::keys;
 use crate::state::pages::{self, CatalogHead, PlanHead};
+use crate::state::rejects::{self, Repair};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
@@ -33,6 +37,8 @@ const SILENT_LEASES: u32 = 2;
 pub enum JobStatus {
     /// A worker is at it.
     Running,
+    /// A worker is at the copy, and sends nothing until `mongoferry control … resume`.
+    Paused,
     /// Its worker ran out of time, or was told to stop; the same command goes on.
     Yielded,
     /// Nobody is at it: killed, or between two commands; the same command goes on.
@@ -68,6 +74,8 @@ pub struct Status {
     pub namespaces: Vec<NamespaceStatus>,
     /// The lanes.
     pub lanes: Vec<LaneStatus>,
+    /// What `control` has said.
+    pub control: ControlStatus,
     /// What a person must mend or accept.
     pub findings: Vec<Finding>,
     /// What a person should know.
@@ -81,7 +89,7 @@ pub struct Status {
 pub struct StepStatus {
     /// Its name.
     pub step: Step,
-    /// `pending`, `running`, `yielded`, `stopped`, `findings`, `failed`, `done` or `abandoned`.
+    /// `pending`, `running`, `paused`, `yielded`, `stopped`, `findings`, `failed`, `done` or `abandoned`.
     pub status: String,
     /// When it was first claimed.
     pub started: Option<String>,
@@ -174,29 +182,41 @@ pub async fn read(documents: &Documents, name: &str) -> Result<Option<Status>> {
     let head: Option<CatalogHead> = value(documents, keys::CATALOG).await?;
     let catalog = if head.is_some() { pages::read_catalog(documents).await? } else { Vec::new() };
     let lanes = read_lanes(documents).await?;
+    let control: Option<Control> = value(documents, keys::CONTROL).await?;
     let index = read_units(documents, Step::Index).await?;
     let verify = read_units(documents, Step::Verify).await?;
 
     let counts: Counts = lanes.iter().filter_map(|lane| lane.work.as_ref()).map(|work| work.progress.counts()).sum();
-    let (findings, notes) = remarks(&steps, &lanes, &[&index, &verify]);
+    let rejects = rejects::read(documents).await?;
+    let settled: u64 = rejects.repairs.iter().map(|repair| repair.ids.len() as u64).sum();
+    let counts = rejects.repairs.iter().fold(counts, |counts, repair| counts + repair.counts);
+
+    let (mut findings, notes) = remarks(&steps, &lanes, &[&index, &verify]);
+    findings.extend(reject::findings(&rejects.left));
     let mut all: Vec<Standing> = steps.values().map(Standing::of).collect();
     all.extend(lanes.iter().filter_map(|lane| lane.work.as_ref()).map(Standing::of));
     all.extend(index.iter().chain(&verify).map(Standing::of));
     let is_committed = steps.get(&Step::Commit).is_some_and(|work| work.status == WorkStatus::Done);
     let is_abandoned = job.as_ref().is_some_and(|job| job.abandoned.is_some());
-    let (status, error) = job_status(&all, is_committed, is_abandoned);
+    let (mut status, error) = job_status(&all, is_committed, is_abandoned);
+    let mut shown_steps: Vec<StepStatus> =
+        Step::ALL.iter().map(|step| step_status(*step, &steps, &lanes, &index, &verify)).collect();
+    let mut shown_lanes: Vec<LaneStatus> = lanes.iter().map(LaneFacts::status).collect();
+    if control.as_ref().is_some_and(|control| control.paused) {
+        show_paused(&mut status, &mut shown_steps, &mut shown_lanes);
+    }
     Ok(Some(Status {
         job: name.to_owned(),
         id: job.map(|job| job.id),
         status,
         error,
-        steps: Step::ALL.iter().map(|step| step_status(*step, &steps, &lanes, &index, &verify)).collect(),
+        steps: shown_steps,
         documents: Amounts {
             estimated_total: head.as_ref().map_or(0, |head| head.documents),
             read: counts.read,
             written: counts.written,
             replaced: counts.replaced,
-            rejected: counts.rejected,
+            rejected: counts.rejected.saturating_sub(settled),
             replayed: Some(counts.replayed),
         },
         bytes: Amounts {
@@ -207,8 +227,9 @@ pub async fn read(documents: &Documents, name: &str) -> Result<Option<Status>> {
             rejected: counts.rejected_bytes,
             replayed: None,
         },
-        namespaces: namespaces(&catalog, &lanes),
-        lanes: lanes.iter().map(LaneFacts::status).collect(),
+        namespaces: namespaces(&catalog, &lanes, &rejects.repairs),
+        lanes: shown_lanes,
+        control: control.as_ref().into(),
         findings,
         notes,
         checkpoint: checkpoints.map(|map| {
@@ -220,6 +241,15 @@ pub async fn read(documents: &Documents, name: &str) -> Result<Option<Status>> {
             map.checkpoints.into_iter().map(|(name, checkpoint)| (name, shown(checkpoint.after))).collect()
         }),
     }))
+}
+
+/// Where a worker is at the copy of a job that is paused, says so: it is the copy that is paused, and nothing else.
+fn show_paused(job: &mut JobStatus, steps: &mut [StepStatus], lanes: &mut [LaneStatus]) {
+    let is_running = |status: &str| status == "running";
+    let Some(copy) = steps.iter_mut().find(|step| step.step == Step::Copy && is_running(&step.status)) else { return };
+    let words = lanes.iter_mut().map(|lane| &mut lane.status).filter(|status| is_running(status));
+    words.chain([&mut copy.status]).for_each(|status| *status = "paused".to_owned());
+    *job = JobStatus::Paused;
 }
 
 async fn value<T: crate::state::document::Document>(documents: &Documents, key: &str) -> Result<Option<T>> {
@@ -407,7 +437,7 @@ fn step_status(
     let standings: Vec<Standing> = parts.into_iter().map(|(standing, _)| standing).collect();
     let status = match job_status(&standings, false, false) {
         _ if standings.is_empty() => "pending",
-        (JobStatus::Running, _) => "running",
+        (JobStatus::Running | JobStatus::Paused, _) => "running",
         (JobStatus::Yielded, _) => "yielded",
         (JobStatus::Findings, _) => "findings",
         (JobStatus::Failed, _) => "failed",
@@ -426,7 +456,7 @@ struct Copied {
     is_open: bool,
 }
 
-fn namespaces(catalog: &[CatalogEntry], lanes: &[LaneFacts]) -> Vec<NamespaceStatus> {
+fn namespaces(catalog: &[CatalogEntry], lanes: &[LaneFacts], repairs: &[Repair]) -> Vec<NamespaceStatus> {
     let mut copied: HashMap<Ordinal, Copied> = HashMap::new();
     for lane in lanes {
         for partition in &lane.partitions {
@@ -452,6 +482,9 @@ fn namespaces(catalog: &[CatalogEntry], lanes: &[LaneFacts]) -> Vec<NamespaceSta
     }
     let shown = |entry: &CatalogEntry| {
         let found = copied.get(&entry.ordinal);
+        let repairs = || repairs.iter().filter(|repair| repair.namespace == entry.namespace);
+        let repaired: u64 = repairs().map(|repair| repair.counts.written).sum();
+        let settled: u64 = repairs().map(|repair| repair.ids.len() as u64).sum();
         NamespaceStatus {
             namespace: entry.namespace.clone(),
             target: found.map(|found| found.target.clone()),
@@ -462,8 +495,8 @@ fn namespaces(catalog: &[CatalogEntry], lanes: &[LaneFacts]) -> Vec<NamespaceSta
                 _ => "planned",
             },
             estimated_total: entry.documents,
-            written: found.map_or(0, |found| found.counts.written),
-            rejected: found.map_or(0, |found| found.counts.rejected),
+            written: found.map_or(0, |found| found.counts.written) + repaired,
+            rejected: found.map_or(0, |found| found.counts.rejected).saturating_sub(settled),
         }
     };
     catalog.iter().map(shown).collect()

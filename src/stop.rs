@@ -13,6 +13,8 @@ pub enum Reason {
     TimeBudget,
     /// SIGINT or SIGTERM.
     Signal,
+    /// Another lane of this run failed.
+    AnotherFailed,
 }
 
 impl Reason {
@@ -21,6 +23,7 @@ impl Reason {
         match self {
             Reason::TimeBudget => "the time budget is used up",
             Reason::Signal => "told to stop by a signal",
+            Reason::AnotherFailed => "another lane failed",
         }
     }
 
@@ -28,7 +31,7 @@ impl Reason {
     fn grace(self) -> Duration {
         match self {
             Reason::TimeBudget => Duration::from_millis(1_200),
-            Reason::Signal => Duration::from_secs(4),
+            Reason::Signal | Reason::AnotherFailed => Duration::from_secs(4),
         }
     }
 }

@@ -3,16 +3,30 @@
 
 use crate::environment::{Environment, PREFIX};
 use crate::error::Error;
-use crate::model::choice::{CreateIndex, Existing};
+use crate::model::choice::{CreateIndex, Existing, OnConflict, ReadOrder, ReadPreference};
 use crate::redact::redact;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// The words for `--existing`.
 pub const EXISTING: &[&str] = &[Existing::Refuse.word(), Existing::Drop.word(), Existing::Keep.word()];
+/// The words for `--on-conflict`.
+pub const ON_CONFLICT: &[&str] = &[OnConflict::Report.word(), OnConflict::Replace.word(), OnConflict::Keep.word()];
 /// The words for `--create-index`.
 pub const CREATE_INDEX: &[&str] =
     &[CreateIndex::None.word(), CreateIndex::Background.word(), CreateIndex::Foreground.word()];
+/// The words for `--read-order`.
+pub const READ_ORDER: &[&str] = &[ReadOrder::Auto.word(), ReadOrder::Id.word(), ReadOrder::Natural.word()];
+/// The words for `--read-preference`.
+pub const READ_PREFERENCE: &[&str] = &[
+    ReadPreference::Primary.word(),
+    ReadPreference::PrimaryPreferred.word(),
+    ReadPreference::Secondary.word(),
+    ReadPreference::SecondaryPreferred.word(),
+    ReadPreference::Nearest.word(),
+];
+/// The words for `--fence-writes`.
+pub const FENCE_WRITES: &[&str] = &["yes", "no"];
 /// The words for `--log-format`.
 pub const LOG_FORMATS: &[&str] = &["text", "json"];
 /// The words for `--log-level`.
@@ -79,11 +93,22 @@ pub const SETTINGS: &[Setting] = &[
     list("rename"),
     one("existing"),
     switch("drop-committed"),
+    one("on-conflict"),
+    one("max-rejected"),
     one("create-index"),
+    one("fence-writes"),
     secret("checkpoint-uri"),
     one("checkpoint-namespace"),
     switch("accept-findings"),
     one("partition-size"),
+    one("lanes-per-shard"),
+    one("read-order"),
+    one("read-preference"),
+    one("memory"),
+    one("max-readers"),
+    one("max-writers"),
+    one("max-documents-per-second"),
+    one("max-bytes-per-second"),
     one("time-budget"),
     one("save-interval"),
     one("lease"),

@@ -36,9 +36,13 @@ fn defaults() {
     assert_eq!(settings.filter, Filter::default());
     assert!(settings.renames.is_empty());
     assert_eq!((settings.existing, settings.create_index), (Existing::Refuse, CreateIndex::Foreground));
+    assert!(!settings.fence_writes);
     assert_eq!(settings.checkpoint_uri, CheckpointUri::Target);
     assert_eq!(settings.checkpoint_namespace.to_string(), "mongoshake.ckpt_default");
     assert_eq!(settings.partition_size, 256 << 20);
+    assert_eq!(settings.lanes_per_shard, 1);
+    assert_eq!((settings.memory, settings.max_readers, settings.max_writers), (64 << 20, 16, 8));
+    assert_eq!(settings.rate_limits, RateLimits::default());
     assert_eq!(settings.time_budget, None);
     assert_eq!(settings.save_interval, Duration::from_millis(200));
     assert_eq!(settings.lease, Duration::from_secs(15));
@@ -88,9 +92,18 @@ fn every_setting_can_be_given_in_every_place_that_it_has() {
         ("rename", "a:e,c.d:c.f"),
         ("existing", "drop"),
         ("create-index", "background"),
+        ("fence-writes", "yes"),
         ("checkpoint-uri", "mongodb://c/"),
         ("checkpoint-namespace", "other.ckpt"),
         ("partition-size", "1.5GB"),
+        ("lanes-per-shard", "3"),
+        ("read-order", "natural"),
+        ("read-preference", "secondaryPreferred"),
+        ("memory", "128MiB"),
+        ("max-readers", "5"),
+        ("max-writers", "6"),
+        ("max-documents-per-second", "500"),
+        ("max-bytes-per-second", "20MB"),
         ("time-budget", "13m"),
         ("save-interval", "1s"),
         ("lease", "20s"),
@@ -115,12 +128,19 @@ fn every_setting_can_be_given_in_every_place_that_it_has() {
         assert_eq!(settings.filter.to_string(), "a,b,c.d but a.x", "{place}");
         assert_eq!(settings.renames.to_string(), "a:e,c.d:c.f", "{place}");
         assert_eq!((settings.existing, settings.create_index), (Existing::Drop, CreateIndex::Background), "{place}");
+        assert!(settings.fence_writes, "{place}");
         assert!(
             matches!(&settings.checkpoint_uri, CheckpointUri::Uri(uri) if uri.expose() == "mongodb://c/"),
             "{place}"
         );
         assert_eq!(settings.checkpoint_namespace.to_string(), "other.ckpt", "{place}");
         assert_eq!(settings.partition_size, 1_500_000_000, "{place}");
+        assert_eq!(settings.lanes_per_shard, 3, "{place}");
+        assert_eq!(settings.read_order, ReadOrder::Natural, "{place}");
+        assert_eq!((settings.memory, settings.max_readers, settings.max_writers), (128 << 20, 5, 6), "{place}");
+        assert_eq!(settings.read_preference, ReadPreference::SecondaryPreferred, "{place}");
+        let rate_limits = RateLimits { documents: Some(500), bytes: Some(20_000_000) };
+        assert_eq!(settings.rate_limits, rate_limits, "{place}");
         assert_eq!(settings.time_budget, Some(Duration::from_secs(780)), "{place}");
         assert_eq!(settings.save_interval, Duration::from_secs(1), "{place}");
         assert_eq!(settings.lease, Duration::from_secs(20), "{place}");
@@ -270,9 +290,42 @@ fn bad_input() {
         (&["step", "all", "--rename", "a:b", "--rename", "a:c"], &[], "", &["`a` is renamed twice"]),
         (STEP_ALL, &[("MONGOFERRY_RENAME", "a:b,a:c")], "", &["MONGOFERRY_RENAME:", "renamed twice"]),
         (&["step", "all", "--rename", "a:local"], &[], "", &["`local` belongs to the server"]),
+        (&["step", "all", "--lanes-per-shard", "0"], &[], "", &["--lanes-per-shard 0:", "from 1 to 1000"]),
+        (&["step", "all", "--partition-size", "4KB"], &[], "", &["--partition-size 4KB:", "from 4KiB to 1TiB"]),
+        (STEP_ALL, &[], "partition-size = '-5MB'", &["`partition-size = \"-5MB\"`", "not a size"]),
+        (&["step", "all", "--memory", "16MiB"], &[], "", &["--memory 16MiB:", "from 32MiB to 1TiB"]),
+        (&["step", "all", "--max-readers", "0"], &[], "", &["--max-readers 0:", "from 1 to 256"]),
+        (&["step", "all", "--max-writers", "17"], &[], "", &["--max-writers 17:", "from 1 to 16"]),
+        (&["step", "all", "--max-writers", "-1"], &[], "", &["--max-writers -1:", "from 1 to 16"]),
+        (&["step", "all", "--read-order", "disk"], &[], "", &["--read-order disk:", "auto, id, natural"]),
+        (&["step", "all", "--read-preference", "slave"], &[], "", &["--read-preference slave:", "primaryPreferred"]),
+        (
+            &["step", "all", "--max-documents-per-second", "0"],
+            &[],
+            "",
+            &["--max-documents-per-second 0:", "from 1 to 1000000000", "`pause`"],
+        ),
+        (
+            &["step", "all", "--max-documents-per-second", "-5"],
+            &[],
+            "",
+            &["--max-documents-per-second -5:", "like 500"],
+        ),
+        (&["step", "all", "--max-bytes-per-second", "0"], &[], "", &["from 1KiB to 1TiB, or none"]),
+        (&["step", "all", "--max-bytes-per-second", "5MB/s"], &[], "", &["--max-bytes-per-second 5MB/s:", "20MB"]),
+        (
+            STEP_ALL,
+            &[("MONGOFERRY_MAX_BYTES_PER_SECOND", "9PiB")],
+            "",
+            &["MONGOFERRY_MAX_BYTES_PER_SECOND=9PiB:", "from 1KiB to 1TiB"],
+        ),
+        (STEP_ALL, &[], "max-bytes-per-second = 'default'", &["`max-bytes-per-second = \"default\"`", "or none"]),
+        (&["control", "stop"], &[], "", &["stop: ", "pause or resume"]),
+        (&["control", "max-bytes-per-second=0"], &[], "", &["max-bytes-per-second=0: must be from 1KiB to 1TiB"]),
         (&["step", "all", "--existing", "replace"], &[], "", &["--existing replace:", "refuse, drop, keep"]),
         (STEP_ALL, &[], "existing = 'Drop'", &["`existing = \"Drop\"`", "refuse, drop, keep"]),
         (&["step", "all", "--drop-committed"], &[], "", &["--existing drop", "`refuse`"]),
+        (&["step", "all", "--fence-writes", "true"], &[], "", &["--fence-writes true:", "yes, no"]),
         (
             &["step", "all", "--create-index", "later"],
             &[],

@@ -2,26 +2,36 @@
 //! proofs of finished ones.
 
 use super::deliver::Delivery;
-use super::partition::{self, Advance, Ended, LANE_KIB};
+use super::flow::Flow;
+use super::partition::{self, Advance, Ended, Reading, ReadingEnded};
+use super::rejects::Rejects;
+use super::send;
 use crate::claim::Claim;
 use crate::context::{Context, Servers};
 use crate::error::{Error, Kind, Result};
-use crate::model::cursor::{Acknowledged, Position};
+use crate::model::choice::Order;
+use crate::model::cursor::Covered;
 use crate::model::finding::{Finding, Note};
 use crate::model::job::Optime;
 use crate::model::lane::{BEGIN_AHEAD, Ending, LaneProgress, OpenPartition, PartitionRecord, SEGMENT};
 use crate::model::plan::{LaneSpec, PartitionNumber, PartitionSpec};
-use crate::mongo::scan::{Gone, Scan, Wanted};
+use crate::model::record::Node;
+use crate::mongo::catalog;
+use crate::mongo::failure::is_transient;
+use crate::mongo::read_from::ReadFrom;
+use crate::mongo::scan::by_id::ById;
+use crate::mongo::scan::natural::{self, Natural};
+use crate::mongo::scan::{Gone, Lost, Scan, Wanted};
+use crate::mongo::writers::{Fence, Writers};
 use crate::state::pages::{self, PreparedEntry};
+use serde_json::json;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, OnceCell};
 use tokio::task::JoinSet;
-
-/// How many partitions of a lane are copied side by side: small collections spend their time waiting for answers.
-const SIDE_BY_SIDE: usize = 4;
+use tokio_retry::RetryIf;
 
 /// How a run of a lane ended, when not by an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,13 +46,17 @@ pub enum LaneEnd {
 struct Run {
     context: Context,
     servers: Servers,
+    writers: Arc<Writers>,
     claim: Arc<Claim<LaneProgress>>,
     live: Mutex<LaneProgress>,
     /// Somebody waits for a save, or a segment is full.
     wanted: Notify,
-    memory: Arc<Semaphore>,
+    flow: Flow,
+    rejects: Arc<Rejects>,
     prepared: HashMap<u32, PreparedEntry>,
     not_before: Optime,
+    /// The member that is read from in the order of its disk; none where the source does not tell enough of it.
+    node: OnceCell<Option<Node>>,
 }
 
 /// Copies what is left of a lane that was claimed.
@@ -52,24 +66,34 @@ struct Run {
 pub async fn run(
     context: &Context,
     servers: &Servers,
+    flow: &Flow,
     claim: &Arc<Claim<LaneProgress>>,
     spec: &LaneSpec,
     prepared: &[PreparedEntry],
     not_before: Optime,
 ) -> Result<LaneEnd> {
-    let progress = claim.work().await.progress;
+    let work = claim.work().await;
+    let fence = Fence { job: servers.bound()?.0.id.clone(), lane: spec.lane.clone(), epoch: work.lease.epoch };
+    let fence = context.settings.fence_writes.then_some(fence);
+    let writers = Writers::new(servers.target.clone(), fence).map_err(|error| servers.target.failed(&error))?;
+    let progress = work.progress;
     let sealed = pages::read_proofs(&context.documents, &spec.lane, progress.segments).await?;
     let finished: BTreeSet<PartitionNumber> =
         sealed.iter().chain(&progress.finished).map(|record| record.partition.number).collect();
+    let rejects = Rejects::new(context.documents.clone(), spec.lane.clone(), context.settings.max_rejected);
+    rejects.ensure_not_too_many().await?;
     let run = Arc::new(Run {
         context: context.clone(),
         servers: servers.clone(),
+        writers: Arc::new(writers),
         claim: Arc::clone(claim),
         live: Mutex::new(progress),
         wanted: Notify::new(),
-        memory: Arc::new(Semaphore::new(LANE_KIB)),
+        flow: flow.clone(),
+        rejects: Arc::new(rejects),
         prepared: prepared.iter().map(|entry| (entry.ordinal.0, entry.clone())).collect(),
         not_before,
+        node: OnceCell::new(),
     });
     let left = spec.partitions.iter().filter(|partition| !finished.contains(&partition.number)).cloned();
     let mut saver = tokio::spawn(Arc::clone(&run).keep_saving());
@@ -77,7 +101,7 @@ pub async fn run(
         biased;
         failed = &mut saver => Err(joined(failed)),
         error = claim.lost() => Err(error),
-        copied = run.copy_all(left.collect()) => copied,
+        copied = run.fence_and_copy(left.collect()) => copied,
     };
     saver.abort();
     // Whatever happened, what is acknowledged need not be read again.
@@ -99,26 +123,50 @@ impl Run {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Copies partitions in order, a few at a time.
+    /// Copies partitions, once no earlier holder of the lane can change the target any more: not before it is looked at,
+    /// either.
+    async fn fence_and_copy(self: &Arc<Self>, left: Vec<PartitionSpec>) -> Result<LaneEnd> {
+        let fencing = RetryIf::start(send::waits(), || self.writers.fence(), is_transient);
+        match self.context.stop.unless(fencing).await {
+            None => return Ok(LaneEnd::Stopped),
+            Some(Err(error)) => return Err(self.servers.target.failed(&error).during("fencing the target's writers")),
+            Some(Ok(())) => {}
+        }
+        let (lane, fenced) = (self.claim.work().await.progress.lane, self.writers.are_fenced());
+        tracing::debug!(%lane, fenced, "writers are ready");
+        self.context.journal.record("writers", json!({ "lane": lane.to_string(), "fenced": fenced }));
+        self.copy_all(left).await
+    }
+
+    /// Begins partitions in order, as readers are free.
     async fn copy_all(self: &Arc<Self>, left: Vec<PartitionSpec>) -> Result<LaneEnd> {
-        let mut left = left.into_iter();
+        let mut left = left.into_iter().peekable();
         let mut running: JoinSet<Result<Ended>> = JoinSet::new();
         let mut stopped = false;
         loop {
-            while running.len() < SIDE_BY_SIDE && !self.context.stop.is_requested() {
-                let Some(next) = left.next() else { break };
-                self.begin(next.number).await?;
-                running.spawn(Arc::clone(self).copy_one(next));
-            }
-            match running.join_next().await {
-                Some(ended) => {
+            let may_begin = left.peek().is_some() && !self.context.stop.is_requested();
+            tokio::select! {
+                biased;
+                Some(ended) = running.join_next() => {
                     let ended = ended.map_err(|error| Error::internal(format!("a task ended badly: {error}")))??;
                     stopped |= ended == Ended::Stopped;
                 }
-                None if stopped || left.len() > 0 => return Ok(LaneEnd::Stopped),
-                None => return Ok(LaneEnd::Complete),
+                () = self.context.stop.requested(), if may_begin => {}
+                reader = self.flow.readers.enter(), if may_begin => {
+                    let (reader, Some(next)) = (reader?, left.next()) else { continue };
+                    self.begin(next.number).await?;
+                    let run = Arc::clone(self);
+                    running.spawn(async move {
+                        let ended = Arc::clone(&run).copy_one(next).await;
+                        run.flow.partition_ended();
+                        drop(reader);
+                        ended
+                    });
+                }
+                else => break,
             }
         }
+        Ok(if stopped || left.peek().is_some() { LaneEnd::Stopped } else { LaneEnd::Complete })
     }
 
     /// Makes sure that a saved document says that this partition was begun, before anything of it is sent.
@@ -133,49 +181,135 @@ impl Run {
         self.save().await
     }
 
+    /// Copies one partition, in as many attempts as it takes.
     async fn copy_one(self: Arc<Self>, spec: PartitionSpec) -> Result<Ended> {
         let Some(prepared) = self.prepared.get(&spec.ordinal.0) else {
             return Err(Error::state(format!("prepare has no entry for {}; use another --job", spec.source)));
         };
-        let (position, replay) = {
-            let live = self.live();
-            let position = live.open.get(&spec.number).map_or(Position::Start, |open| open.position.clone());
-            (position, spec.number.0 < live.replay_below)
+        let mut replay = {
+            let mut live = self.live();
+            // Documents of others have no place in a proof that is to be compared with what is there.
+            let is_shared = spec.order == Order::Natural && !prepared.created;
+            live.open.entry(spec.number).or_default().by_id |= is_shared;
+            spec.number.0 < live.replay_below
         };
-        let delivery = Delivery {
+        loop {
+            let open = self.live().open.get(&spec.number).cloned().unwrap_or_default();
+            let Some(scan) = self.scan(&spec, &open).await? else {
+                self.read_by_id(spec.number);
+                continue;
+            };
+            let delivery = self.delivery(&spec, prepared, &open, replay);
+            let cursor = Cursor { run: &self, number: spec.number };
+            let reply_bytes = self.flow.memory.reply_bytes().min(spec.bytes);
+            let reading = Reading { scan, from: open.position.clone(), reply_bytes };
+            match partition::copy(reading, &delivery, &self.flow, &self.context.stop, &cursor).await? {
+                Ended::Stopped => return Ok(Ended::Stopped),
+                Ended::Read(ReadingEnded::Lost(lost)) => {
+                    self.go_back(&spec, &lost);
+                    replay = true;
+                }
+                Ended::Read(ReadingEnded::Finished(ending, gone)) => {
+                    if ending == Ending::Complete && !self.settle(&spec, &delivery, replay).await? {
+                        continue;
+                    }
+                    self.finish(spec, ending, gone.clone());
+                    return Ok(Ended::Read(ReadingEnded::Finished(ending, gone)));
+                }
+            }
+        }
+    }
+
+    fn delivery(&self, spec: &PartitionSpec, prepared: &PreparedEntry, open: &OpenPartition, replay: bool) -> Delivery {
+        Delivery {
             source: self.servers.source.clone(),
             target: self.servers.target.clone(),
+            writers: Arc::clone(&self.writers),
             from: spec.source.clone(),
             to: spec.target.clone(),
             uuid: prepared.uuid.clone(),
             range: spec.range.clone(),
             created: prepared.created,
             replay,
+            // What an attempt in another order has sent may be anywhere.
+            probes_all: open.by_id && open.attempt > 0,
             not_before: self.not_before,
+            on_conflict: self.context.settings.on_conflict,
+            rejects: Arc::clone(&self.rejects),
             claim: Arc::clone(&self.claim),
             empty_probes: AtomicUsize::new(0),
-        };
+        }
+    }
+
+    /// A scan of what is left of a partition. None where the source does not tell enough of its members to go on in the
+    /// order of the disk after an interruption.
+    async fn scan(&self, spec: &PartitionSpec, open: &OpenPartition) -> Result<Option<Scan>> {
         let wanted = Wanted {
-            source: self.servers.source.clone(),
+            source: self.servers.source.reading_from(ReadFrom::preferring(self.context.settings.read_preference)),
             namespace: spec.source.clone(),
             uuid: spec.uuid.clone(),
             range: spec.range.clone(),
             not_before: self.not_before,
             document_size: spec.bytes / spec.documents.max(1),
+            reply_bytes: self.flow.memory.reply_bytes(),
         };
-        let scan = Scan::new(wanted, position.clone());
-        let cursor = Cursor { run: &self, number: spec.number };
-        let ended =
-            partition::copy(scan, position, &delivery, Arc::clone(&self.memory), &self.context.stop, &cursor).await?;
-        if let Ended::Finished(ending, gone) = ended {
-            let last = self.live().open.get(&spec.number).map_or(Position::Start, |open| open.position.clone());
-            if ending == Ending::Complete {
-                let counts = delivery.settle_tail(&last).await?;
-                self.live().open.entry(spec.number).or_default().counts += counts;
-            }
-            self.finish(spec, ending, gone);
+        if spec.order == Order::Id || open.by_id {
+            return Ok(Some(Scan::ById(ById::new(wanted, open.position.clone()))));
         }
-        Ok(ended)
+        if let Some(record) = open.position.record() {
+            return Ok(Some(Scan::Natural(Natural::new(wanted, record.node.clone(), Some(record.clone())))));
+        }
+        let node = self.node.get_or_try_init(|| natural::node(&wanted.source)).await;
+        match node.map_err(|error| self.servers.source.failed(&error))? {
+            Some(node) => Ok(Some(Scan::Natural(Natural::new(wanted, node.clone(), None)))),
+            None => Ok(None),
+        }
+    }
+
+    /// A partition that was not begun is read by `_id` after all.
+    fn read_by_id(&self, number: PartitionNumber) {
+        self.live().open.entry(number).or_default().by_id = true;
+    }
+
+    /// The partition begins another attempt, from an earlier record or in `_id` order.
+    fn go_back(&self, spec: &PartitionSpec, lost: &Lost) {
+        let mut live = self.live();
+        let open = live.open.entry(spec.number).or_default();
+        match lost {
+            Lost::Record(_) => open.go_back(),
+            Lost::Node(_) => open.begin_by_id(),
+        }
+        let how = if open.by_id { "from its start, by _id" } else { "from an earlier record" };
+        tracing::warn!(namespace = %spec.source, "{lost}: it goes on {how}");
+        self.record(spec, &lost.to_string(), open);
+    }
+
+    fn record(&self, spec: &PartitionSpec, why: &str, open: &OpenPartition) {
+        let facts = json!({ "namespace": spec.source, "why": why, "by_id": open.by_id, "attempt": open.attempt });
+        self.context.journal.record("attempt", facts);
+    }
+
+    /// After the last document of a partition that may have been sent before: whether what is there is what was counted.
+    /// When it is not, it begins another attempt, by `_id`.
+    async fn settle(&self, spec: &PartitionSpec, delivery: &Delivery, replay: bool) -> Result<bool> {
+        let open = self.live().open.get(&spec.number).cloned().unwrap_or_default();
+        if spec.order == Order::Id || open.by_id {
+            let counts = delivery.settle_tail(&open.position).await?;
+            self.live().open.entry(spec.number).or_default().counts += counts;
+            return Ok(true);
+        }
+        // In the order of the disk nothing tells of a document that an earlier run has sent and the source has deleted
+        // since, but that there is one too many.
+        if !replay || catalog::count(&self.servers.target, &spec.target).await? == open.counts.written {
+            return Ok(true);
+        }
+        let mut live = self.live();
+        let open = live.open.entry(spec.number).or_default();
+        open.begin_by_id();
+        let why = "documents were deleted on the source after an earlier run had sent them";
+        tracing::info!(namespace = %spec.source, "{why}: both sides are compared by _id");
+        self.record(spec, why, open);
+        Ok(false)
     }
 
     fn finish(&self, spec: PartitionSpec, ending: Ending, gone: Option<Gone>) {
@@ -191,6 +325,7 @@ impl Run {
         live.finished.push(PartitionRecord {
             partition: spec,
             ending,
+            attempt: open.attempt,
             counts: open.counts,
             findings: open.findings,
             notes: notes.into_iter().collect(),
@@ -258,13 +393,7 @@ struct Cursor<'a> {
 }
 
 impl Advance for Cursor<'_> {
-    fn advance(&self, what: Acknowledged<Finding>) {
-        let mut live = self.run.live();
-        let open: &mut OpenPartition = live.open.entry(self.number).or_default();
-        open.position = Position::After(what.last);
-        open.counts += what.counts;
-        for finding in what.findings {
-            open.findings.add(finding);
-        }
+    fn advance(&self, what: Covered<Finding>) {
+        self.run.live().open.entry(self.number).or_default().advance(what);
     }
 }

@@ -8,5 +8,10 @@
 //! The order is always: written to the target → acknowledged by a majority → cursor saved.
 
 pub mod deliver;
+pub mod flow;
+pub mod gate;
 pub mod lane;
 pub mod partition;
+pub mod rejects;
+mod send;
+mod settle;

@@ -1,20 +1,23 @@
 //! Copying one partition: a scan reads ahead, several batches are in flight, and the cursor follows behind over what
 //! is acknowledged without a gap.
 
-use super::deliver::{Batch, Delivery};
+use super::deliver::{Batch, Delivery, Extent};
+use super::flow::{Flow, Memory, Reserved};
 use crate::error::{Error, Result};
-use crate::model::cursor::{Acknowledged, BatchNumber, Key, Position, Tracker};
+use crate::limits::Limits;
+use crate::model::cursor::{Acknowledged, BatchNumber, Covered, Key, Position, Tracker};
 use crate::model::finding::Finding;
 use crate::model::lane::Ending;
-use crate::mongo::scan::{Gone, Next, Scan};
+use crate::model::pace::BatchSize;
+use crate::mongo::scan::{Gone, Lost, Next, Reply, Scan};
 use crate::mongo::write::Documents;
 use crate::stop::Stop;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use std::sync::Arc;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 
-/// How many batches of one partition are in flight. The target works on one while the next is on its way.
-pub const IN_FLIGHT: usize = 3;
+/// How many batches of one partition are in flight at most. How many really are, the writers' gate and the memory decide.
+pub const IN_FLIGHT: usize = 16;
 
 /// A batch ends at this many bytes...
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
@@ -23,14 +26,20 @@ const BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// what is done again after a crash stays small.
 const BATCH_DOCUMENTS: usize = 5_000;
 
-/// How much all partitions of a lane may hold between reading and acknowledgement, in KiB.
-pub const LANE_KIB: usize = 64 * 1024;
+/// How reading ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReadingEnded {
+    /// There are no more documents, or the collection is gone.
+    Finished(Ending, Option<Gone>),
+    /// The scan cannot go on from where it is.
+    Lost(Lost),
+}
 
 /// How a partition ended, when not by an error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
-    /// It is finished.
-    Finished(Ending, Option<Gone>),
+    /// It was read, to the end or as far as it could be; what was read is acknowledged and covered.
+    Read(ReadingEnded),
     /// The run was told to stop; what was acknowledged is covered.
     Stopped,
 }
@@ -38,26 +47,37 @@ pub enum Ended {
 /// Where a partition reports how far it is.
 pub trait Advance: Send {
     /// The cursor now covers this as well.
-    fn advance(&self, what: Acknowledged<Finding>);
+    fn advance(&self, what: Covered<Finding>);
 }
 
-/// A batch on its way, and its share of the lane's memory.
-type Held = (Batch, OwnedSemaphorePermit);
+/// A batch on its way, and its share of the memory, which it has in common with others of the same reply.
+type Held = (Batch, Arc<Reserved>);
+
+/// Where a partition is read, and how much of it at once.
+pub struct Reading {
+    /// The scan, which begins at `from`.
+    pub scan: Scan,
+    /// Where it begins.
+    pub from: Position,
+    /// About how many bytes a reply will have.
+    pub reply_bytes: u64,
+}
 
 /// Copies a partition from a position, at which its scan begins, to its end, or until told to stop.
 ///
 /// # Errors
 /// Those of reading and delivering.
 pub async fn copy(
-    scan: Scan,
-    from: Position,
+    reading: Reading,
     delivery: &Delivery,
-    memory: Arc<Semaphore>,
+    flow: &Flow,
     stop: &Stop,
     progress: &impl Advance,
 ) -> Result<Ended> {
     let (sender, mut batches) = mpsc::channel::<Held>(1);
-    let reading = read(scan, Reader { after: from, memory, batches: sender });
+    let Reading { scan, from, reply_bytes } = reading;
+    let (memory, limits) = (flow.memory.clone(), Arc::clone(&flow.limits));
+    let reading = read(scan, Reader { after: from, memory, limits, reply_bytes, batches: sender });
     tokio::pin!(reading);
     let mut tracker: Tracker<Finding> = Tracker::default();
     let mut in_flight = FuturesUnordered::new();
@@ -66,8 +86,8 @@ pub async fn copy(
     let mut is_stopping = false;
     loop {
         if in_flight.is_empty() {
-            match ending {
-                Some((ending, gone)) if is_drained => return Ok(Ended::Finished(ending, gone)),
+            match &ending {
+                Some(_) if is_drained => break,
                 _ if is_stopping => return Ok(Ended::Stopped),
                 _ => {}
             }
@@ -84,11 +104,14 @@ pub async fn copy(
                 }
             }
             held = batches.recv(), if may_take => match held {
-                Some((batch, permit)) => {
+                Some((batch, reserved)) => {
                     let number = tracker.sending();
                     in_flight.push(async move {
+                        let bytes = batch.documents.size() as u64;
+                        let _place = flow.writers.enter().await?;
                         let what = delivery.deliver(batch).await?;
-                        drop(permit);
+                        drop(reserved);
+                        flow.acknowledged(bytes);
                         Ok::<_, Error>((number, what))
                     });
                 }
@@ -97,31 +120,27 @@ pub async fn copy(
             read = &mut reading, if ending.is_none() && !is_stopping => ending = Some(read?),
         }
     }
+    debug_assert!(tracker.is_placed(), "the last batch of a reply says where it ends");
+    match ending {
+        Some(ending) => Ok(Ended::Read(ending)),
+        None => Ok(Ended::Stopped),
+    }
 }
 
 /// Reads the scan to its end and cuts it into batches.
-async fn read(mut scan: Scan, mut reader: Reader) -> Result<(Ending, Option<Gone>)> {
+async fn read(mut scan: Scan, mut reader: Reader) -> Result<ReadingEnded> {
     loop {
-        let reply = match scan.next().await? {
-            Next::Documents(reply) => reply,
-            Next::End => return Ok((Ending::Complete, None)),
-            Next::Gone(gone) => return Ok((Ending::Gone, Some(gone))),
-        };
-        let mut documents = Documents::default();
-        for value in reply.doc_slices().map_err(unreadable)? {
-            let document = value.map_err(unreadable)?.as_document().ok_or_else(|| unreadable("no document"))?;
-            if scan.is_repeated(document) {
-                continue;
+        let mut reserved = reader.reserve().await?;
+        match scan.next().await? {
+            Next::Documents(reply) => {
+                let bytes = reply.documents.as_raw_document().as_bytes().len() as u64;
+                reader.memory.resize(&mut reserved, bytes);
+                reader.reply_bytes = bytes;
+                reader.cut(reply, &Arc::new(reserved)).await?;
             }
-            let is_full =
-                documents.size() + document.as_bytes().len() > BATCH_BYTES || documents.len() == BATCH_DOCUMENTS;
-            if is_full && !documents.is_empty() {
-                reader.send(std::mem::take(&mut documents)).await?;
-            }
-            documents.push(document);
-        }
-        if !documents.is_empty() {
-            reader.send(documents).await?;
+            Next::End => return Ok(ReadingEnded::Finished(Ending::Complete, None)),
+            Next::Gone(gone) => return Ok(ReadingEnded::Finished(Ending::Gone, Some(gone))),
+            Next::Lost(why) => return Ok(ReadingEnded::Lost(why)),
         }
     }
 }
@@ -129,24 +148,68 @@ async fn read(mut scan: Scan, mut reader: Reader) -> Result<(Ending, Option<Gone
 /// Where the reading side of a partition is.
 struct Reader {
     after: Position,
-    memory: Arc<Semaphore>,
+    memory: Memory,
+    limits: Arc<Limits>,
+    /// How large the next reply is expected to be: like the last one.
+    reply_bytes: u64,
     batches: mpsc::Sender<Held>,
 }
 
 impl Reader {
-    async fn send(&mut self, documents: Documents) -> Result<()> {
-        let last = documents.len().checked_sub(1).and_then(|last| documents.get(last)).and_then(Key::of);
-        let last = last.ok_or_else(|| unreadable("a document without _id"))?;
-        let kib = (documents.size() / 1024 + 1).min(LANE_KIB) as u32;
-        let permit = Arc::clone(&self.memory).acquire_many_owned(kib).await;
-        let permit = permit.map_err(|error| Error::internal(error.to_string()))?;
-        let after = std::mem::replace(&mut self.after, Position::After(last.clone()));
+    async fn reserve(&self) -> Result<Reserved> {
+        let reserved = self.memory.reserve(self.reply_bytes).await;
+        reserved.ok_or_else(|| Error::internal("the memory was closed"))
+    }
+
+    /// Cuts a reply into batches.
+    async fn cut(&mut self, reply: Reply, reserved: &Arc<Reserved>) -> Result<()> {
+        let mut documents = Documents::default();
+        let (mut most_documents, mut most_bytes) = self.batch_size();
+        for value in reply.documents.doc_slices().map_err(unreadable)?.into_iter().skip(reply.repeated) {
+            let document = value.map_err(unreadable)?.as_document().ok_or_else(|| unreadable("no document"))?;
+            let is_full =
+                documents.size() + document.as_bytes().len() > most_bytes || documents.len() >= most_documents;
+            if is_full && !documents.is_empty() {
+                let full = std::mem::take(&mut documents);
+                // Within a reply there is a place to go on from after each document only where documents are keys.
+                let position = match &reply.position {
+                    Position::Record(_) => None,
+                    Position::Start | Position::After(_) => Some(Position::After(last_key(&full)?)),
+                };
+                self.send(full, position, reserved).await?;
+                (most_documents, most_bytes) = self.batch_size();
+            }
+            documents.push(document);
+        }
+        if documents.is_empty() { Ok(()) } else { self.send(documents, Some(reply.position), reserved).await }
+    }
+
+    /// How many documents, and bytes, the next batch has at most: fewer where a limit would make it a lump.
+    fn batch_size(&self) -> (usize, usize) {
+        let BatchSize { documents, bytes } = self.limits.batch_size();
+        ((documents as usize).min(BATCH_DOCUMENTS), (bytes as usize).min(BATCH_BYTES))
+    }
+
+    async fn send(&mut self, documents: Documents, position: Option<Position>, reserved: &Arc<Reserved>) -> Result<()> {
+        self.limits.admit(documents.len(), documents.size()).await;
+        let extent = match &position {
+            Some(Position::After(last)) => {
+                let after = std::mem::replace(&mut self.after, Position::After(last.clone()));
+                Extent::Range { after, last: last.clone() }
+            }
+            _ => Extent::Scattered,
+        };
         // The receiver is gone only when the partition has ended with an error, which is what is reported.
-        match self.batches.send((Batch { documents, after, last }, permit)).await {
+        match self.batches.send((Batch { documents, extent, position }, Arc::clone(reserved))).await {
             Ok(()) => Ok(()),
             Err(_) => std::future::pending().await,
         }
     }
+}
+
+fn last_key(documents: &Documents) -> Result<Key> {
+    let last = documents.len().checked_sub(1).and_then(|last| documents.get(last)).and_then(Key::of);
+    last.ok_or_else(|| unreadable("a document without _id"))
 }
 
 fn unreadable(why: impl std::fmt::Display) -> Error {

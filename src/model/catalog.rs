@@ -1,6 +1,7 @@
 //! What discovery found: the namespaces that the filters let through (`nsSet`), their identity, options, sizes and
 //! indexes (the index map).
 
+use super::choice::{Order, ReadOrder};
 use super::cursor::Key;
 use super::namespace::Namespace;
 use serde::{Deserialize, Serialize};
@@ -64,6 +65,52 @@ pub struct CatalogEntry {
     /// Keys at which it may be cut into ranges of about the same size, in the order of the server's `_id` index.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cuts: Vec<Key>,
+    /// In which order it is read.
+    #[serde(default, skip_serializing_if = "is_by_id")]
+    pub order: Order,
+}
+
+/// Whether an order is the one that a document from before there was a choice means.
+pub(super) fn is_by_id(order: &Order) -> bool {
+    *order == Order::Id
+}
+
+/// Up to this size a collection is a few replies, which are read as fast in whatever order.
+const SMALL: u64 = 16 << 20;
+
+/// Up to this size a collection is read in the order of the disk, in one piece: what may have to be read again when the
+/// node that it is read from is lost. It takes about as long as reading, which is several times faster than copying.
+const LARGEST_PIECE: u64 = 16 << 30;
+
+/// What decides in which order a collection is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OrderFacts {
+    /// Its estimated size in bytes.
+    pub bytes: u64,
+    /// Whether its records lie in the order of `_id` by themselves: then each order is the other one.
+    pub is_clustered: bool,
+    /// Whether neighbours on the disk are neighbours by `_id`, as with ObjectIds and counters that only grow. None when
+    /// nobody has looked.
+    pub follows_disk: Option<bool>,
+}
+
+impl OrderFacts {
+    /// Whether it matters if `_id`s follow the disk.
+    pub fn asks_for_correlation(&self, wanted: ReadOrder) -> bool {
+        wanted == ReadOrder::Auto && !self.is_clustered && (SMALL..=LARGEST_PIECE).contains(&self.bytes)
+    }
+
+    /// The order. Where `_id`s are scattered over the disk, reading by `_id` jumps from block to block: the source takes
+    /// twice the time. Where they follow the disk both orders read the same blocks in a row, and `_id` order has the
+    /// advantage that any member can go on with it, and several readers can share it.
+    pub fn order(&self, wanted: ReadOrder) -> Order {
+        let is_natural = match wanted {
+            ReadOrder::Id => false,
+            ReadOrder::Natural => !self.is_clustered,
+            ReadOrder::Auto => self.asks_for_correlation(wanted) && self.follows_disk == Some(false),
+        };
+        if is_natural { Order::Natural } else { Order::Id }
+    }
 }
 
 impl CatalogEntry {
@@ -170,6 +217,20 @@ pub fn option_differences(expected: &Value, found: &Value) -> Vec<String> {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn scattered_ids_are_read_in_the_order_of_the_disk_unless_that_is_too_large_a_piece() {
+        let scattered = OrderFacts { bytes: 1 << 30, is_clustered: false, follows_disk: Some(false) };
+        let order = |facts: OrderFacts| facts.order(ReadOrder::Auto);
+        assert_eq!(order(scattered), Order::Natural);
+        assert_eq!(order(OrderFacts { follows_disk: Some(true), ..scattered }), Order::Id);
+        assert_eq!(order(OrderFacts { follows_disk: None, ..scattered }), Order::Id);
+        assert_eq!(order(OrderFacts { bytes: 1 << 20, ..scattered }), Order::Id);
+        assert_eq!(order(OrderFacts { bytes: 1 << 40, ..scattered }), Order::Id);
+        assert_eq!(order(OrderFacts { is_clustered: true, ..scattered }), Order::Id);
+        assert_eq!(scattered.order(ReadOrder::Id), Order::Id);
+        assert_eq!(OrderFacts { bytes: 0, ..scattered }.order(ReadOrder::Natural), Order::Natural);
+    }
 
     #[test]
     fn the_order_of_an_index_key_matters_and_of_nothing_else() {

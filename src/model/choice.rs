@@ -36,6 +36,40 @@ impl fmt::Display for Existing {
     }
 }
 
+/// What to do with a document of the target that has the `_id` of one that is copied, and is none of this job's
+/// (`--on-conflict`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnConflict {
+    /// It stays, and is a finding.
+    #[default]
+    Report,
+    /// The source's document of now takes its place.
+    Replace,
+    /// It stays, and is counted.
+    Keep,
+}
+
+impl OnConflict {
+    /// All of them, in the order in which help and messages list them.
+    pub const ALL: [OnConflict; 3] = [OnConflict::Report, OnConflict::Replace, OnConflict::Keep];
+
+    /// The word for it, the same in flags and files.
+    pub const fn word(self) -> &'static str {
+        match self {
+            OnConflict::Report => "report",
+            OnConflict::Replace => "replace",
+            OnConflict::Keep => "keep",
+        }
+    }
+}
+
+impl fmt::Display for OnConflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
 /// When the indexes are built (`--create-index`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -69,6 +103,82 @@ impl fmt::Display for CreateIndex {
     }
 }
 
+/// In which order a collection is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Order {
+    /// By `_id`, in ranges that are read side by side, from whichever member is there.
+    #[default]
+    Id,
+    /// As it lies on the disk of one member.
+    Natural,
+}
+
+/// In which order collections are read (`--read-order`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ReadOrder {
+    /// In the one that costs the source less, collection by collection.
+    #[default]
+    Auto,
+    /// All of them by `_id`.
+    Id,
+    /// All of them as they lie on the disk, where that can be resumed.
+    Natural,
+}
+
+impl ReadOrder {
+    /// All of them, in the order in which help and messages list them.
+    pub const ALL: [ReadOrder; 3] = [ReadOrder::Auto, ReadOrder::Id, ReadOrder::Natural];
+
+    /// The word for it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            ReadOrder::Auto => "auto",
+            ReadOrder::Id => "id",
+            ReadOrder::Natural => "natural",
+        }
+    }
+}
+
+/// Which members of the source are read (`--read-preference`), in the words of connection strings
+/// (<https://www.mongodb.com/docs/manual/core/read-preference/>).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ReadPreference {
+    /// The primary.
+    #[default]
+    Primary,
+    /// The primary, a secondary while there is none.
+    PrimaryPreferred,
+    /// A secondary.
+    Secondary,
+    /// A secondary, the primary where there is none.
+    SecondaryPreferred,
+    /// Whichever answers fastest.
+    Nearest,
+}
+
+impl ReadPreference {
+    /// All of them, in the order in which help and messages list them.
+    pub const ALL: [ReadPreference; 5] = [
+        ReadPreference::Primary,
+        ReadPreference::PrimaryPreferred,
+        ReadPreference::Secondary,
+        ReadPreference::SecondaryPreferred,
+        ReadPreference::Nearest,
+    ];
+
+    /// The word for it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            ReadPreference::Primary => "primary",
+            ReadPreference::PrimaryPreferred => "primaryPreferred",
+            ReadPreference::Secondary => "secondary",
+            ReadPreference::SecondaryPreferred => "secondaryPreferred",
+            ReadPreference::Nearest => "nearest",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test may fail")]
@@ -78,6 +188,9 @@ mod tests {
     fn the_stored_word_is_the_one_of_the_flag() {
         for existing in Existing::ALL {
             assert_eq!(serde_json::to_value(existing).unwrap(), existing.word());
+        }
+        for on_conflict in OnConflict::ALL {
+            assert_eq!(serde_json::to_value(on_conflict).unwrap(), on_conflict.word());
         }
         for create_index in CreateIndex::ALL {
             assert_eq!(serde_json::to_value(create_index).unwrap(), create_index.word());

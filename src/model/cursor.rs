@@ -1,10 +1,11 @@
-//! How far a partition is: after the last key of the longest run of acknowledged batches from its start.
+//! How far a partition is: at the end of the longest run of acknowledged batches from its start.
 //!
 //! Several batches are in flight at once and are acknowledged in any order. A cursor covers only a *contiguous prefix*
 //! of acknowledged batches: what is beyond a gap is read and sent again after a crash, what is before it never.
 
 use super::counts::Counts;
 use super::element::{Element, elements, kind};
+use super::record::RecordPosition;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bson::{RawBsonRef, RawDocument, RawDocumentBuf};
@@ -114,28 +115,33 @@ impl<'de> Deserialize<'de> for Key {
     }
 }
 
-/// A position in the `_id` order of one partition.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// A position in the order in which a partition is read.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Position {
     /// Before its first document.
+    #[default]
     Start,
-    /// After the document with this `_id`.
+    /// After the document with this `_id`, in `_id` order.
     After(Key),
+    /// After this record, in the order of a node's disk.
+    Record(RecordPosition),
 }
 
 impl Position {
-    /// Whether nothing can follow: it is after MaxKey, the last value of all. The server refuses such a bound ("min()
-    /// does not come before max()").
-    pub fn is_end(&self) -> bool {
-        self.key().is_some_and(Key::is_max)
-    }
-
-    /// The key that it is after, none at the start.
+    /// The key that it is after, none at the start and in the order of the disk.
     pub fn key(&self) -> Option<&Key> {
         match self {
-            Position::Start => None,
+            Position::Start | Position::Record(_) => None,
             Position::After(key) => Some(key),
+        }
+    }
+
+    /// The record that it is after, none at the start and in `_id` order.
+    pub fn record(&self) -> Option<&RecordPosition> {
+        match self {
+            Position::Start | Position::After(_) => None,
+            Position::Record(record) => Some(record),
         }
     }
 }
@@ -147,8 +153,9 @@ pub struct BatchNumber(u64);
 /// What an acknowledged batch adds to its partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Acknowledged<F> {
-    /// The `_id` of its last document.
-    pub last: Key,
+    /// Where its last document is; none when a place to go on from comes with a later batch only: a server gives one for
+    /// each reply, and a large reply is several batches.
+    pub position: Option<Position>,
     /// What it moved.
     pub counts: Counts,
     /// What a person must know about it.
@@ -161,11 +168,24 @@ pub struct Tracker<F> {
     next: u64,
     covered: u64,
     waiting: BTreeMap<u64, Acknowledged<F>>,
+    /// What is covered without a gap, but for a place to go on from.
+    unplaced: Option<(Counts, Vec<F>)>,
+}
+
+/// What a cursor covers in addition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Covered<F> {
+    /// To where.
+    pub position: Position,
+    /// What was moved up to there.
+    pub counts: Counts,
+    /// What a person must know about it.
+    pub findings: Vec<F>,
 }
 
 impl<F> Default for Tracker<F> {
     fn default() -> Self {
-        Self { next: 0, covered: 0, waiting: BTreeMap::new() }
+        Self { next: 0, covered: 0, waiting: BTreeMap::new(), unplaced: None }
     }
 }
 
@@ -177,15 +197,26 @@ impl<F> Tracker<F> {
     }
 
     /// Takes an acknowledgement; returns what the cursor now covers in addition, in reading order.
-    pub fn acknowledged(&mut self, batch: BatchNumber, what: Acknowledged<F>) -> Vec<Acknowledged<F>> {
+    pub fn acknowledged(&mut self, batch: BatchNumber, what: Acknowledged<F>) -> Vec<Covered<F>> {
         debug_assert!(batch.0 >= self.covered && batch.0 < self.next, "acknowledged twice, or never sent");
         self.waiting.insert(batch.0, what);
         let mut ready = Vec::new();
         while let Some(what) = self.waiting.remove(&self.covered) {
-            ready.push(what);
             self.covered += 1;
+            let (mut counts, mut findings) = self.unplaced.take().unwrap_or_default();
+            counts += what.counts;
+            findings.extend(what.findings);
+            match what.position {
+                Some(position) => ready.push(Covered { position, counts, findings }),
+                None => self.unplaced = Some((counts, findings)),
+            }
         }
         ready
+    }
+
+    /// Whether all that is covered has a place to go on from behind it.
+    pub fn is_placed(&self) -> bool {
+        self.unplaced.is_none()
     }
 
     /// How many batches were sent and are not covered.
@@ -207,23 +238,34 @@ mod tests {
     proptest! {
         #[test]
         fn whatever_the_order_of_acknowledgements_a_prefix_is_covered_and_never_more(
-            order in (1..40usize).prop_flat_map(|n| Just((0..n).collect::<Vec<_>>()).prop_shuffle())
+            (order, placed) in (1..40usize).prop_flat_map(|n| (
+                Just((0..n).collect::<Vec<_>>()).prop_shuffle(),
+                proptest::collection::vec(any::<bool>(), n),
+            ))
         ) {
-            let mut tracker: Tracker<()> = Tracker::default();
+            let mut tracker: Tracker<usize> = Tracker::default();
             let numbers: Vec<_> = order.iter().map(|_| tracker.sending()).collect();
             let mut acknowledged = vec![false; order.len()];
-            let mut covered = 0usize;
+            let (mut covered, mut read, mut found) = (0usize, 0, Vec::new());
             for &index in &order {
                 acknowledged[index] = true;
-                let what = Acknowledged { last: key(index as i64), counts: Counts { read: 1, ..Counts::default() }, findings: vec![] };
+                let what = Acknowledged {
+                    position: placed[index].then(|| Position::After(key(index as i64))),
+                    counts: Counts { read: 1, ..Counts::default() },
+                    findings: vec![index],
+                };
                 for part in tracker.acknowledged(numbers[index], what) {
-                    prop_assert_eq!(part.last, key(covered as i64));
-                    covered += 1;
+                    read += part.counts.read as usize;
+                    found.extend(part.findings);
+                    covered = read;
+                    prop_assert_eq!(part.position, Position::After(key(covered as i64 - 1)));
                 }
                 let prefix = acknowledged.iter().take_while(|done| **done).count();
-                prop_assert_eq!(covered, prefix);
+                let last_placed = (0..prefix).rev().find(|index| placed[*index]).map_or(0, |index| index + 1);
+                prop_assert_eq!(covered, last_placed);
                 prop_assert_eq!(tracker.outstanding() as usize, order.len() - prefix);
             }
+            prop_assert_eq!(found, (0..covered).collect::<Vec<_>>());
             prop_assert_eq!(tracker.outstanding(), 0);
         }
     }

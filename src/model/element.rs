@@ -5,12 +5,20 @@
 
 /// BSON's type bytes, of the types that something here depends on.
 pub mod kind {
+    /// A number of 64 bits with a binary point.
+    pub const DOUBLE: u8 = 0x01;
+    /// A text.
+    pub const STRING: u8 = 0x02;
     /// A document.
     pub const DOCUMENT: u8 = 0x03;
     /// An array.
     pub const ARRAY: u8 = 0x04;
+    /// A whole number of 32 bits.
+    pub const INT32: u8 = 0x10;
     /// A timestamp of the oplog.
     pub const TIMESTAMP: u8 = 0x11;
+    /// A whole number of 64 bits.
+    pub const INT64: u8 = 0x12;
     /// Greater than every other value.
     pub const MAX_KEY: u8 = 0x7f;
     /// Less than every other value.

@@ -20,8 +20,8 @@ pub fn epochs_never_retreat(old: &Lease, new: &Lease) -> Result<(), Broken> {
     Ok(())
 }
 
-/// What a lane has counted never becomes less, what it has finished stays so, and an open cursor that is replaced by
-/// nothing has finished.
+/// What a lane has counted never becomes less but by a partition that begins a new attempt, what it has finished stays
+/// so, and an open cursor that is replaced by nothing has finished.
 pub fn cursors_never_retreat(old: &LaneProgress, new: &LaneProgress) -> Result<(), Broken> {
     if old.lane != new.lane || old.plan != new.plan || old.partitions != new.partitions {
         return Err(Broken("cursors_never_retreat: not the same lane of the same plan"));
@@ -35,18 +35,25 @@ pub fn cursors_never_retreat(old: &LaneProgress, new: &LaneProgress) -> Result<(
     if new.finished_partitions() < old.finished_partitions() || new.finished_partitions() > new.partitions {
         return Err(Broken("cursors_never_retreat: a finished partition was lost or doubled"));
     }
-    if !covers(new.counts(), old.counts()) {
-        return Err(Broken("cursors_never_retreat: counts became smaller"));
-    }
+    let mut went_back = false;
     for (number, before) in &old.open {
         match new.open.get(number) {
-            Some(now) if !covers(now.counts, before.counts) => {
-                return Err(Broken("cursors_never_retreat: a cursor went back"));
+            Some(now) if now.attempt > before.attempt => went_back = true,
+            Some(now) if now.attempt < before.attempt || !covers(now.counts, before.counts) => {
+                return Err(Broken("cursors_never_retreat: a cursor went back within an attempt"));
             }
             Some(_) => {}
             None if new.finished.iter().any(|record| record.partition.number == *number) => {}
             None => return Err(Broken("cursors_never_retreat: an open cursor was lost")),
         }
+    }
+    // What goes back and ends before the next save is not open any more.
+    went_back |= new.finished.iter().any(|record| {
+        let before = old.open.get(&record.partition.number);
+        before.is_some_and(|before| record.attempt > before.attempt)
+    });
+    if !went_back && !covers(new.counts(), old.counts()) {
+        return Err(Broken("cursors_never_retreat: counts became smaller"));
     }
     if new.open.keys().any(|number| number.0 >= new.begun_below) {
         return Err(Broken("cursors_never_retreat: a cursor in a partition that was not begun"));
@@ -84,6 +91,14 @@ mod tests {
     fn a_cursor_goes_on_and_never_back() {
         assert_eq!(cursors_never_retreat(&lane(3), &lane(5)), Ok(()));
         assert!(cursors_never_retreat(&lane(5), &lane(3)).is_err());
+    }
+
+    #[test]
+    fn a_cursor_goes_back_only_in_a_new_attempt() {
+        let mut back = lane(3);
+        back.open.values_mut().for_each(|open| open.attempt = 1);
+        assert_eq!(cursors_never_retreat(&lane(5), &back), Ok(()));
+        assert!(cursors_never_retreat(&back, &lane(5)).is_err());
     }
 
     #[test]

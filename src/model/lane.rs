@@ -1,15 +1,15 @@
 //! The state of one lane: which of its partitions are open, where their cursors stand, and what is finished.
 //!
 //! ```text
-//!   planned ──begin──▶ open(Start) ──advance──▶ open(After k) ──finish──▶ finished (in words) ──seal──▶ sealed
+//!   planned ──begin──▶ open(Start) ──advance──▶ open(position) ──finish──▶ finished (in words) ──seal──▶ sealed
 //! ```
 //!
 //! The document stays small whatever the number of collections: finished partitions are kept in it only until there
 //! are [`SEGMENT`] of them, then they move to a write-once object beside it.
 
 use super::counts::Counts;
-use super::cursor::Position;
-use super::finding::{Findings, Note};
+use super::cursor::{Covered, Position};
+use super::finding::{Finding, Findings, Note};
 use super::plan::{LaneName, PartitionNumber, PartitionSpec};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -21,21 +21,86 @@ pub const SEGMENT: usize = 64;
 /// was begun; saying so for many at once spares a save for each of thousands of small collections.
 pub const BEGIN_AHEAD: u32 = 64;
 
+/// How many places to go on from are kept behind the newest, in the order of the disk: a server refuses one whose record
+/// was deleted (211, `KeyNotFound`).
+const KEPT_MILESTONES: usize = 3;
+
 /// A partition that was begun and is not finished.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+///
+/// ```text
+///   natural order ──its record is deleted──▶ back to a milestone ──▶ …
+///        └── no milestone can be used: the node is gone, or was synced anew ──▶ `_id` order, from the start
+/// ```
+///
+/// Whatever goes back begins an *attempt*: its counts and findings are those of the place that it goes on from, and what
+/// was sent beyond it is recognised when it is read again.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenPartition {
-    /// After the last key whose batch, and every one before it, the target has acknowledged.
+    /// The end of the longest run of batches from its start that the target has acknowledged.
     pub position: Position,
     /// What that prefix moved.
     pub counts: Counts,
     /// What was found in it.
     #[serde(default)]
     pub findings: Findings,
+    /// How often it went back.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub attempt: u32,
+    /// It is read in `_id` order although another one was planned.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_id: bool,
+    /// Earlier places to go on from, the newest last, in the order of the disk.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub milestones: Vec<Milestone>,
 }
 
-impl Default for OpenPartition {
-    fn default() -> Self {
-        Self { position: Position::Start, counts: Counts::default(), findings: Findings::default() }
+/// An earlier place to go on from, with the proof up to there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Milestone {
+    /// The place.
+    pub position: Position,
+    /// What was moved up to there.
+    pub counts: Counts,
+    /// What was found up to there.
+    #[serde(default)]
+    pub findings: Findings,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+impl OpenPartition {
+    /// The cursor goes on.
+    pub fn advance(&mut self, covered: Covered<Finding>) {
+        if self.position.record().is_some() {
+            let milestone =
+                Milestone { position: self.position.clone(), counts: self.counts, findings: self.findings.clone() };
+            self.milestones.push(milestone);
+            if self.milestones.len() > KEPT_MILESTONES {
+                self.milestones.remove(0);
+            }
+        }
+        self.position = covered.position;
+        self.counts += covered.counts;
+        for finding in covered.findings {
+            self.findings.add(finding);
+        }
+    }
+
+    /// Goes back to the newest milestone, or where there is none, to the start and on in `_id` order.
+    pub fn go_back(&mut self) {
+        match self.milestones.pop() {
+            Some(Milestone { position, counts, findings }) => {
+                *self = Self { position, counts, findings, attempt: self.attempt + 1, ..std::mem::take(self) };
+            }
+            None => self.begin_by_id(),
+        }
+    }
+
+    /// Begins once more, in `_id` order.
+    pub fn begin_by_id(&mut self) {
+        *self = Self { attempt: self.attempt + 1, by_id: true, ..Self::default() };
     }
 }
 
@@ -56,6 +121,9 @@ pub struct PartitionRecord {
     pub partition: PartitionSpec,
     /// How it ended.
     pub ending: Ending,
+    /// How often it went back.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub attempt: u32,
     /// What it moved.
     pub counts: Counts,
     /// What was found.
@@ -143,5 +211,44 @@ impl LaneProgress {
         self.segments += 1;
         self.sealed += records.len() as u32;
         self.sealed_counts += records.iter().map(|record| record.counts).sum();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::record::{Node, RecordPosition, ResumeToken};
+    use bson::rawdoc;
+
+    fn record(number: i64) -> Position {
+        let node = Node { address: "a:1".into(), initial_sync_id: "00".into() };
+        Position::Record(RecordPosition { node, token: ResumeToken::new(&rawdoc! { "$recordId": number }) })
+    }
+
+    fn at(number: i64) -> OpenPartition {
+        let mut open = OpenPartition::default();
+        for record_number in 1..=number {
+            let counts = Counts { read: 1, written: 1, ..Counts::default() };
+            open.advance(Covered { position: record(record_number), counts, findings: Vec::new() });
+        }
+        open
+    }
+
+    #[test]
+    fn a_partition_goes_back_through_its_milestones_and_then_begins_by_id() {
+        let mut open = at(9);
+        for (attempt, number) in [(0, 9), (1, 8), (2, 7), (3, 6)] {
+            assert_eq!((&open.position, open.counts.written, open.attempt), (&record(number), number as u64, attempt));
+            open.go_back();
+        }
+        assert_eq!(open, OpenPartition { attempt: 4, by_id: true, ..OpenPartition::default() });
+    }
+
+    #[test]
+    fn the_start_is_no_milestone() {
+        let mut open = at(1);
+        assert!(open.milestones.is_empty());
+        open.go_back();
+        assert!(open.by_id);
     }
 }

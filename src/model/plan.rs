@@ -1,7 +1,8 @@
 //! Planning: catalog and settings in, partitions and lanes out. Pure and sorted, so that the same input gives the same
 //! plan; pinned by its hash, so that a later change of settings does not change it.
 
-use super::catalog::{CatalogEntry, Ordinal};
+use super::catalog::{CatalogEntry, Ordinal, is_by_id};
+use super::choice::Order;
 use super::namespace::{Namespace, Renames};
 use super::partition::{Range, ranges};
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,9 @@ pub struct PartitionSpec {
     /// Which part of it.
     #[serde(default, flatten)]
     pub range: Range,
+    /// In which order it is read.
+    #[serde(default, skip_serializing_if = "is_by_id")]
+    pub order: Order,
     /// The estimated number of documents.
     pub documents: u64,
     /// Their estimated size in bytes.
@@ -59,6 +63,9 @@ pub struct LaneSpec {
     pub partitions: Vec<PartitionSpec>,
 }
 
+/// What a partition costs besides its bytes, in bytes: some answers are waited for. Spreads empty collections evenly.
+const COST_OF_A_PARTITION: u64 = 64 << 10;
+
 /// What a job will do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
@@ -74,31 +81,38 @@ impl Plan {
     }
 }
 
-/// Cuts the catalog of a replica set into one lane. The largest collections come first, since what begins last should
-/// not take longest; equal ones by name. The ranges of one collection follow each other.
-pub fn plan(catalog: &[CatalogEntry], shard: &str, renames: &Renames) -> Plan {
+/// Divides the catalog of a replica set into so many lanes. The largest collections come first, since what begins last
+/// should not take longest; equal ones by name. The ranges of one collection follow each other. Each partition goes to
+/// the lane that has the least so far, the first of those that have as little, so that lanes end at about the same time.
+pub fn plan(catalog: &[CatalogEntry], shard: &str, renames: &Renames, lanes: u32) -> Plan {
     let mut entries: Vec<&CatalogEntry> = catalog.iter().filter(|entry| entry.kind.is_copied()).collect();
     entries.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.namespace.cmp(&b.namespace)));
-    let mut partitions = Vec::with_capacity(entries.len());
+    let name = |number| LaneName { shard: shard.into(), number };
+    let mut lanes: Vec<(u64, LaneSpec)> =
+        (0..lanes.max(1)).map(|number| (0, LaneSpec { lane: name(number), partitions: Vec::new() })).collect();
     for entry in entries {
         let Some(uuid) = &entry.uuid else { continue };
-        let ranges = ranges(&entry.cuts);
+        // In the order of the disk it is one piece.
+        let ranges = if entry.order == Order::Natural { ranges(&[]) } else { ranges(&entry.cuts) };
         let share = |of: u64| of.div_ceil(ranges.len() as u64);
         let (documents, bytes) = (share(entry.documents), share(entry.bytes));
         for range in ranges {
-            partitions.push(PartitionSpec {
-                number: PartitionNumber(partitions.len() as u32),
+            let Some((load, lane)) = lanes.iter_mut().min_by_key(|(load, _)| *load) else { continue };
+            *load += bytes + COST_OF_A_PARTITION;
+            lane.partitions.push(PartitionSpec {
+                number: PartitionNumber(lane.partitions.len() as u32),
                 ordinal: entry.ordinal,
                 source: entry.namespace.clone(),
                 uuid: uuid.clone(),
                 target: renames.apply(&entry.namespace),
                 range,
+                order: entry.order,
                 documents,
                 bytes,
             });
         }
     }
-    Plan { lanes: vec![LaneSpec { lane: LaneName { shard: shard.into(), number: 0 }, partitions }] }
+    Plan { lanes: lanes.into_iter().map(|(_, lane)| lane).collect() }
 }
 
 #[cfg(test)]
@@ -121,6 +135,7 @@ mod tests {
             documents: bytes / 10,
             bytes,
             cuts: (0..cuts).map(|cut| Key::from_value(RawBsonRef::Int64(cut as i64))).collect(),
+            order: Order::Id,
         }
     }
 
@@ -134,28 +149,44 @@ mod tests {
     proptest! {
         #[test]
         fn the_plan_of_a_catalog_is_the_same_in_whatever_order_it_was_listed(
-            (one, other) in catalog().prop_flat_map(|all| (Just(all.clone()), Just(all).prop_shuffle()))
+            (one, other) in catalog().prop_flat_map(|all| (Just(all.clone()), Just(all).prop_shuffle())),
+            lanes in 1..5_u32,
         ) {
             let renames = Renames::parse(["db:db2"]).unwrap();
-            let (one, other) = (plan(&one, "rs", &renames), plan(&other, "rs", &renames));
+            let (one, other) = (plan(&one, "rs", &renames, lanes), plan(&other, "rs", &renames, lanes));
             prop_assert_eq!(one.hash(), other.hash());
             prop_assert_eq!(one, other);
         }
 
         #[test]
-        fn every_collection_is_planned_whole_and_the_largest_first(all in catalog()) {
-            let plan = plan(&all, "rs", &Renames::default());
-            let partitions: Vec<&PartitionSpec> = plan.lanes.iter().flat_map(|lane| &lane.partitions).collect();
-            let mut planned: Vec<(Ordinal, Range)> =
-                partitions.iter().map(|partition| (partition.ordinal, partition.range.clone())).collect();
-            planned.sort_by_key(|(ordinal, _)| *ordinal);
+        fn every_collection_is_planned_whole_and_the_largest_first(all in catalog(), lanes in 1..5_u32) {
+            let plan = plan(&all, "rs", &Renames::default(), lanes);
+            prop_assert_eq!(plan.lanes.len(), lanes as usize);
+            let number = |lane: &LaneSpec| lane.lane.number;
+            prop_assert!((0..).zip(&plan.lanes).all(|(expected, lane)| number(lane) == expected));
+            let mut planned: Vec<(Ordinal, Range)> = Vec::new();
+            for LaneSpec { partitions, .. } in &plan.lanes {
+                planned.extend(partitions.iter().map(|partition| (partition.ordinal, partition.range.clone())));
+                let size = |partition: &PartitionSpec| all[partition.ordinal.0 as usize].bytes;
+                prop_assert!(partitions.windows(2).all(|pair| size(&pair[0]) >= size(&pair[1])));
+                prop_assert!((0..).zip(partitions).all(|(number, partition)| partition.number == PartitionNumber(number)));
+            }
             let copied = all.iter().filter(|entry| entry.kind.is_copied());
-            let wanted: Vec<(Ordinal, Range)> =
+            let mut wanted: Vec<(Ordinal, Range)> =
                 copied.flat_map(|entry| ranges(&entry.cuts).into_iter().map(|range| (entry.ordinal, range))).collect();
+            let place = |(ordinal, range): &(Ordinal, Range)| (*ordinal, format!("{range:?}"));
+            planned.sort_by_key(place);
+            wanted.sort_by_key(place);
             prop_assert_eq!(planned, wanted);
-            let size = |partition: &PartitionSpec| all[partition.ordinal.0 as usize].bytes;
-            prop_assert!(partitions.windows(2).all(|pair| size(pair[0]) >= size(pair[1])));
-            prop_assert!((0..).zip(&partitions).all(|(number, partition)| partition.number == PartitionNumber(number)));
+        }
+
+        #[test]
+        fn lanes_have_about_as_much_to_do(all in catalog(), lanes in 1..5_u32) {
+            let plan = plan(&all, "rs", &Renames::default(), lanes);
+            let cost = |partition: &PartitionSpec| partition.bytes + COST_OF_A_PARTITION;
+            let loads = || plan.lanes.iter().map(|lane| lane.partitions.iter().map(cost).sum::<u64>());
+            let largest = plan.lanes.iter().flat_map(|lane| &lane.partitions).map(cost).max().unwrap_or(0);
+            prop_assert!(loads().max().unwrap() - loads().min().unwrap() <= largest);
         }
     }
 
@@ -163,6 +194,6 @@ mod tests {
     fn another_name_on_the_target_is_another_plan() {
         let all = [entry(0, (1, 2), CollectionKind::Collection)];
         let renames = Renames::parse(["db:db2"]).unwrap();
-        assert_ne!(plan(&all, "rs", &renames).hash(), plan(&all, "rs", &Renames::default()).hash());
+        assert_ne!(plan(&all, "rs", &renames, 1).hash(), plan(&all, "rs", &Renames::default(), 1).hash());
     }
 }

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::model::job::{Checkpoint, Optime};
 use crate::model::namespace::Namespace;
 use bson::{Bson, Document, Timestamp, doc};
+use mongodb::error::Error as DriverError;
 
 /// Captures the checkpoint of a replica set. The newest majority-committed entry is read first, the open transactions
 /// after it (see [`Checkpoint::new`]).
@@ -29,6 +30,20 @@ async fn majority_optime(source: &Deployment) -> Result<Optime> {
         .and_then(|optime| optime.get_timestamp("ts"))
         .map(Optime::from)
         .map_err(|_| source.side.error("the source tells no majority-committed optime (hello.lastWrite); try again"))
+}
+
+/// The newest entry that the primary has. Whatever a majority had when this was called is not after it: a primary has all
+/// of that, although one that was just elected may not know yet how far the majority is.
+///
+/// # Errors
+/// The driver's.
+pub async fn newest(deployment: &Deployment) -> std::result::Result<Optime, DriverError> {
+    let hello = deployment.run("admin", doc! { "hello": 1 }).await?;
+    let newest = hello.get_document("lastWrite").and_then(|last| last.get_document("opTime"));
+    newest
+        .and_then(|optime| optime.get_timestamp("ts"))
+        .map(Optime::from)
+        .map_err(|_| DriverError::custom("the primary tells no optime (hello.lastWrite)"))
 }
 
 /// The first oplog entry of the oldest transaction that is prepared or in progress. `config.transactions` has it only

@@ -2,14 +2,18 @@
 
 use super::Comment;
 use super::failure::{Side, code, code_of};
+use super::read_from::ReadFrom;
+use super::wire::Connector;
 use crate::connection_string::ConnectionString;
 use crate::error::{Error, Result};
 use crate::model::identity::Identity;
+use crate::model::server::{Limits, Version};
 use bson::{Bson, Document, RawDocumentBuf, doc};
 use mongodb::Client;
 use mongodb::error::Error as DriverError;
-use mongodb::options::{ClientOptions, Tls, TlsOptions};
+use mongodb::options::{ClientOptions, RunCursorCommandOptions, ServerAddress, Tls, TlsOptions};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// For how long a server is looked for before it counts as unreachable: longer than an election, and short enough that
@@ -32,9 +36,17 @@ pub struct Deployment {
     pub side: Side,
     /// What it is.
     pub identity: Identity,
+    /// What its servers take at most.
+    pub limits: Limits,
+    version: Version,
     client: Client,
     wire_version: i32,
     comment: Comment,
+    /// Connections beside the driver's; `Err` has what only the driver can do.
+    connector: Arc<Result<Connector, String>>,
+    /// The one server that is spoken to whatever the others say of it.
+    direct: Option<ServerAddress>,
+    read_from: ReadFrom,
 }
 
 impl Deployment {
@@ -70,6 +82,8 @@ impl Deployment {
             };
             options.tls = Some(Tls::Enabled(tls));
         }
+        let connector = Connector::new(&options);
+        let direct = options.hosts.first().filter(|_| options.direct_connection == Some(true)).cloned();
         let client = Client::with_options(options).map_err(|error| failed(&error))?;
 
         let admin = client.database("admin");
@@ -107,7 +121,9 @@ impl Deployment {
             processes: process.into_iter().collect(),
             hosts,
         };
-        Ok(Self { side, identity, client, wire_version, comment })
+        let version = version(&client, &comment).await.map_err(|error| failed(&error))?;
+        let (limits, connector, read_from) = (limits(&hello), Arc::new(connector), ReadFrom::default());
+        Ok(Self { side, identity, limits, version, client, wire_version, comment, connector, direct, read_from })
     }
 
     /// The same deployment, with another comment on its commands.
@@ -116,9 +132,46 @@ impl Deployment {
         Self { comment, ..self.clone() }
     }
 
+    /// The same deployment, whose cursors are opened on other members.
+    #[must_use]
+    pub fn reading_from(&self, read_from: ReadFrom) -> Self {
+        Self { read_from, ..self.clone() }
+    }
+
     /// Whether write commands take `collectionUUID` (6.0).
     pub fn takes_collection_uuid(&self) -> bool {
         self.wire_version >= COLLECTION_UUID_WIRE_VERSION
+    }
+
+    /// What makes connections beside the driver's.
+    ///
+    /// # Errors
+    /// What the connection string asks for that only the driver can do.
+    pub fn connector(&self) -> Result<&Connector, &str> {
+        self.connector.as_ref().as_ref().map_err(String::as_str)
+    }
+
+    /// The address under which the driver knows a member that calls itself `me`. None for what is no address.
+    pub fn address_of(&self, me: &str) -> Option<ServerAddress> {
+        self.direct.clone().or_else(|| ServerAddress::parse(me).ok())
+    }
+
+    /// The primary's address as the driver sees it.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub async fn primary(&self) -> Result<ServerAddress, DriverError> {
+        // Its name among the members may mean nothing here: the connection string is what leads to it.
+        if let Some(direct) = &self.direct {
+            return Ok(direct.clone());
+        }
+        let hello = self.run("admin", doc! { "hello": 1 }).await?;
+        ServerAddress::parse(hello.get_str("me").map_err(DriverError::custom)?)
+    }
+
+    /// Whether writes can be told to keep `Timestamp(0, 0)`.
+    pub fn keeps_empty_timestamps(&self) -> bool {
+        self.version.keeps_empty_timestamps()
     }
 
     /// Runs a command on the primary, with the comment added.
@@ -138,7 +191,8 @@ impl Deployment {
         self.client.database(database).run_raw_command(command).await
     }
 
-    /// Opens a cursor on the primary for a command that is complete already, and gives its replies as they arrive.
+    /// Opens a cursor for a command that is complete already, and gives its replies as they arrive, each with at most
+    /// `reply_documents` documents; the command names that number for the first reply itself.
     ///
     /// # Errors
     /// The driver's.
@@ -146,8 +200,22 @@ impl Deployment {
         &self,
         database: &str,
         command: RawDocumentBuf,
+        reply_documents: u32,
     ) -> Result<mongodb::raw_batch_cursor::RawBatchCursor, DriverError> {
-        self.client.database(database).run_raw_cursor_command(command).batch().await
+        let options = RunCursorCommandOptions::builder()
+            .selection_criteria(self.read_from.criteria())
+            .batch_size(reply_documents)
+            .build();
+        self.client.database(database).run_raw_cursor_command(command).with_options(options).batch().await
+    }
+
+    /// Runs a command on one of the members that cursors are opened on, with the comment added.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub async fn run_where_read(&self, database: &str, mut command: Document) -> Result<Document, DriverError> {
+        command.insert("comment", Bson::from(&self.comment));
+        self.client.database(database).run_command(command).selection_criteria(self.read_from.criteria()).await
     }
 
     /// All documents that a cursor command gives: for listings, not for data.
@@ -184,6 +252,28 @@ async fn replica_set_id(client: &Client, comment: &Comment) -> Result<Option<Str
         Err(error) if code_of(&error) == Some(code::UNAUTHORIZED) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// What a reply to `hello` says of limits.
+fn limits(hello: &Document) -> Limits {
+    let usual = Limits::default();
+    let limit = |name: &str, usual: usize| {
+        hello.get_i32(name).ok().and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usual)
+    };
+    Limits {
+        document: limit("maxBsonObjectSize", usual.document),
+        message: limit("maxMessageSizeBytes", usual.message),
+        documents: limit("maxWriteBatchSize", usual.documents),
+    }
+}
+
+/// The server's version. One that does not say it counts as the oldest.
+async fn version(client: &Client, comment: &Comment) -> Result<Version, DriverError> {
+    let command = doc! { "buildInfo": 1, "comment": Bson::from(comment) };
+    let reply = client.database("admin").run_command(command).await?;
+    let parts = reply.get_array("versionArray").map(Vec::as_slice).unwrap_or_default();
+    let part = |place: usize| parts.get(place).and_then(Bson::as_i32).unwrap_or_default();
+    Ok(Version { major: part(0), minor: part(1), patch: part(2) })
 }
 
 fn truncated(text: &str, bytes: usize) -> String {

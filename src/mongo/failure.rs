@@ -35,6 +35,8 @@ pub mod code {
     pub const NAMESPACE_NOT_FOUND: i32 = 26;
     /// The index does not exist.
     pub const INDEX_NOT_FOUND: i32 = 27;
+    /// What a token names is not there any more.
+    pub const KEY_NOT_FOUND: i32 = 211;
     /// The cursor timed out or was killed with its session.
     pub const CURSOR_NOT_FOUND: i32 = 43;
     /// The collection exists.
@@ -47,10 +49,20 @@ pub mod code {
     pub const DUPLICATE_KEY: i32 = 11000;
     /// No plan: among others, since the bounds of a range leave nothing between them.
     pub const NO_QUERY_EXECUTION_PLANS: i32 = 291;
+    /// The bounds of a range leave nothing between them.
+    pub const MIN_NOT_BEFORE_MAX: i32 = 51_175;
     /// The collection was dropped or renamed under a cursor, or its indexes changed.
     pub const QUERY_PLAN_KILLED: i32 = 175;
+    /// The session has seen a greater transaction number.
+    pub const TRANSACTION_TOO_OLD: i32 = 225;
     /// Somebody killed the cursor.
     pub const CURSOR_KILLED: i32 = 237;
+    /// Documents are nested too deep.
+    pub const OVERFLOW: i32 = 15;
+    /// It is no BSON.
+    pub const INVALID_BSON: i32 = 22;
+    /// A reply, or a command, would be larger than a server can send or read.
+    pub const BSON_OBJECT_TOO_LARGE: i32 = 10334;
     /// The name means another collection than the UUID that was named with it.
     pub const COLLECTION_UUID_MISMATCH: i32 = 361;
 }
@@ -84,6 +96,11 @@ impl Side {
                 ));
             }
             Some(code::AUTHENTICATION_FAILED) => return self.refused_login(&text),
+            Some(code::TRANSACTION_TOO_OLD) => {
+                return Error::fenced(format!(
+                    "the {self} refused a write since another worker has taken over this lane; this one has stopped ({text})"
+                ));
+            }
             _ => {}
         }
         match error.kind.as_ref() {
@@ -156,6 +173,12 @@ pub fn is_transient_code(code: i32) -> bool {
     )
 }
 
+/// Whether the answer was lost with its connection, or could not be said: a server that finds its reply too large (10334)
+/// closes the connection, so that nothing tells the one from the other.
+pub fn is_lost_answer(error: &DriverError) -> bool {
+    matches!(error.kind.as_ref(), ErrorKind::Io(_)) || code_of(error) == Some(code::BSON_OBJECT_TOO_LARGE)
+}
+
 /// Whether a cursor with this error can be opened again after the last document that it gave.
 pub fn is_lost_cursor(error: &DriverError) -> bool {
     is_transient(error)
@@ -167,7 +190,8 @@ pub fn is_lost_cursor(error: &DriverError) -> bool {
 pub fn is_empty_range(error: &DriverError) -> bool {
     match error.kind.as_ref() {
         ErrorKind::Command(command) => {
-            command.code == code::NO_QUERY_EXECUTION_PLANS && command.message.contains("min() does not come before")
+            matches!(command.code, code::NO_QUERY_EXECUTION_PLANS | code::MIN_NOT_BEFORE_MAX)
+                && command.message.contains("min() does not come before")
         }
         _ => false,
     }
@@ -178,7 +202,7 @@ fn one_line(error: &DriverError) -> String {
         ErrorKind::Command(command) => format!("{} ({}, code {})", command.message, command.code_name, command.code),
         ErrorKind::Authentication { message, .. } => message.clone(),
         ErrorKind::ServerSelection { message, .. } => message.clone(),
-        kind => kind.to_string(),
+        kind => kind.to_string().trim_start_matches("Custom user error: ").to_owned(),
     };
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

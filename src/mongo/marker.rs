@@ -7,7 +7,9 @@ use super::majority;
 use crate::clock;
 use crate::error::Result;
 use crate::model::namespace::Namespace;
-use bson::{Document, doc};
+use crate::model::plan::LaneName;
+use crate::model::session::TransactionNumber;
+use bson::{Document, RawDocumentBuf, doc, rawdoc};
 use std::collections::BTreeSet;
 
 const DATABASE: &str = "mongoferry";
@@ -86,6 +88,15 @@ pub async fn committed(target: &Deployment, id: &str) -> Result<()> {
         doc! { "q": { "_id": id, "committed": { "$exists": false } }, "u": { "$set": { "committed": clock::wall() } } },
     )
     .await
+}
+
+/// The command that notes in this job's marker that a lane's writer was fenced. What it says is for people; that it
+/// changes the document every time is what matters, since a server remembers the number of a write in a session for
+/// good, and through elections, only when the write did something.
+pub fn fenced(id: &str, lane: &LaneName, writer: usize, number: TransactionNumber) -> (&'static str, RawDocumentBuf) {
+    let fenced = rawdoc! { "lane": lane.to_string(), "writer": writer as i64, "number": number.value() };
+    let update = rawdoc! { "q": { "_id": id }, "u": { "$set": { "fenced": fenced } } };
+    (DATABASE, rawdoc! { "update": COLLECTION, "updates": [update] })
 }
 
 /// Takes this job's marker away.

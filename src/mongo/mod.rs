@@ -1,17 +1,23 @@
 //! Everything that speaks to MongoDB. Commands are written out, so that the read concern, the write concern and the
 //! comment that a DBA sees are in one place each and not inherited from a connection string.
 
+pub mod answer;
 pub mod catalog;
 pub mod checkpoint;
 pub mod collection;
+pub mod correlation;
 pub mod deployment;
 pub mod failure;
 pub mod index;
 pub mod marker;
 pub mod read;
+pub mod read_from;
 pub mod scan;
 pub mod split;
+pub mod upsert;
+pub mod wire;
 pub mod write;
+pub mod writers;
 
 use bson::{Bson, Document};
 

@@ -1,26 +1,28 @@
-//! Reading a range of a collection of the source in `_id` order, from a position on, batch by batch, as the bytes it is.
+//! Reading a range of a collection of the source, from a position on, reply by reply, as the bytes it is.
+//!
+//! [`by_id`] reads by index bounds, [`natural`] in the order of one member's disk. Both open a lost cursor again after the
+//! last document that was given, and both end however fast documents are inserted behind them: what comes after the
+//! checkpoint is a stream's business.
+
+pub mod by_id;
+pub mod natural;
 
 use super::catalog;
 use super::checkpoint::timestamp;
 use super::deployment::Deployment;
-use super::failure::{is_empty_range, is_lost_cursor};
 use crate::error::{Error, Result};
 use crate::model::cursor::{Key, Position};
 use crate::model::job::Optime;
 use crate::model::namespace::Namespace;
-use crate::model::partition::{Bound, Range};
-use bson::{RawDocument, RawDocumentBuf, rawdoc};
-use futures_util::StreamExt;
+use crate::model::partition::Range;
+use bson::{RawDocumentBuf, rawdoc};
 use mongodb::error::Error as DriverError;
-use mongodb::raw_batch_cursor::{RawBatch, RawBatchCursor};
+use mongodb::raw_batch_cursor::RawBatch;
 use std::time::Duration;
 use tokio_retry::strategy::{ExponentialBackoff, jitter};
 
 /// How many documents a reply holds at most.
 const REPLY_DOCUMENTS: u64 = 5_000;
-
-/// How many bytes a reply should hold; the server itself ends it at 16 MiB, however many documents were asked for.
-const REPLY_BYTES: u64 = 4 * 1024 * 1024;
 
 /// How often a lost cursor is opened again before the source counts as unavailable: with the waits between, about two
 /// minutes, longer than an election.
@@ -48,12 +50,43 @@ impl Gone {
 /// What a scan gives next.
 #[derive(Debug)]
 pub enum Next {
-    /// Some documents, in `_id` order. May be empty.
-    Documents(RawBatch),
+    /// Some documents. May be none.
+    Documents(Reply),
     /// There are no more.
     End,
     /// The collection is not there any more.
     Gone(Gone),
+    /// This scan cannot go on from where it is.
+    Lost(Lost),
+}
+
+/// Why a scan in the order of the disk cannot go on from where it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lost {
+    /// The record that it would go on behind was deleted: an earlier one may do.
+    Record(String),
+    /// The member is gone, or has other data now: none of its records is of any use.
+    Node(String),
+}
+
+impl std::fmt::Display for Lost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Lost::Record(address) => write!(f, "the record after which to go on was deleted on {address}"),
+            Lost::Node(why) => f.write_str(why),
+        }
+    }
+}
+
+/// A reply of the source.
+#[derive(Debug)]
+pub struct Reply {
+    /// Its documents.
+    pub documents: RawBatch,
+    /// How many of the first ones were given before: a bound repeats the document that it is made of.
+    pub repeated: usize,
+    /// Where its last document is.
+    pub position: Position,
 }
 
 /// What is read.
@@ -71,95 +104,13 @@ pub struct Wanted {
     pub not_before: Optime,
     /// About how many bytes a document has.
     pub document_size: u64,
-}
-
-/// A scan of a range of one collection in `_id` order.
-///
-/// It reads by index bounds (`min` and `max` with a hint), not by `$gt` and `$lt`: comparisons stay within one type,
-/// bounds cross types (<https://www.mongodb.com/docs/manual/reference/method/cursor.min/>). A lost cursor is opened
-/// again after the last document that was given, never at the beginning.
-///
-/// It ends, however fast documents are inserted behind it: a range without an upper bound is read up to the largest
-/// `_id` that the collection had when it was opened. What comes after that is newer than the checkpoint, and a stream's
-/// business. That last document is asked for by itself, since an upper bound leaves out its key, and since a scan with
-/// `min` and without `max` leaves out the document whose `_id` is MaxKey (seen on 6.0.5).
-///
-/// ```text
-///   First ──more than a reply──▶ EndUnknown ──▶ Below(largest) ──▶ Last(largest) ──▶ Over
-///   Below(upper bound of the range) ──▶ Over
-/// ```
-pub struct Scan {
-    wanted: Wanted,
-    last: Position,
-    stage: Stage,
-    cursor: Option<RawBatchCursor>,
-    /// Whether the collection's identity was not looked at since a cursor was opened.
-    is_unchecked: bool,
-    /// The key that the bound repeats, until its document has come: `min` is inclusive.
-    repeated: Option<Key>,
-}
-
-/// What the next cursor is opened for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Stage {
-    /// The first reply of a whole collection, which is all there is of most: no bounds are needed for it.
-    First,
-    /// The rest of a range whose end is not known yet.
-    EndUnknown,
-    /// Up to this key, which is left out.
-    Below { upper: Key, is_last_to_come: bool },
-    /// The document with this key.
-    Last(Key),
-    /// Nothing.
-    Over,
+    /// About how many bytes a reply should have; the server itself ends it at 16 MiB, however many documents were asked
+    /// for.
+    pub reply_bytes: u64,
 }
 
 impl Wanted {
-    /// A cursor for what a stage reads; the document at `last` comes once more, since `min` is inclusive.
-    async fn open(&self, stage: &Stage, last: &Position) -> std::result::Result<Option<RawBatchCursor>, DriverError> {
-        let mut command = rawdoc! { "find": self.namespace.collection() };
-        if let Stage::Last(key) = stage {
-            command.append(bson::cstr!("filter"), rawdoc! { "_id": key.named("$eq") });
-        } else {
-            command.append(bson::cstr!("filter"), rawdoc! {});
-            command.append(bson::cstr!("sort"), rawdoc! { "_id": 1 });
-        }
-        command.append(bson::cstr!("hint"), rawdoc! { "_id": 1 });
-        command.append(bson::cstr!("batchSize"), self.reply_documents());
-        if let Stage::Below { upper, .. } = stage {
-            if let Some(lower) = last.key().or(self.range.lower.key()) {
-                command.append(bson::cstr!("min"), lower.named("_id"));
-            }
-            command.append(bson::cstr!("max"), upper.named("_id"));
-        }
-        self.complete(&mut command);
-        match self.source.batches(self.namespace.db(), command).await {
-            Ok(cursor) => Ok(Some(cursor)),
-            Err(error) if is_empty_range(&error) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// The largest `_id` there is, none in an empty collection.
-    async fn largest(&self) -> std::result::Result<Option<Key>, DriverError> {
-        let mut command = rawdoc! {
-            "find": self.namespace.collection(),
-            "filter": {},
-            "sort": { "_id": -1 },
-            "hint": { "_id": 1 },
-            "projection": { "_id": 1 },
-            "limit": 1,
-        };
-        self.complete(&mut command);
-        let mut cursor = self.source.batches(self.namespace.db(), command).await?;
-        while let Some(batch) = cursor.next().await {
-            if let Some(key) = last_key(&batch?)? {
-                return Ok(Some(key));
-            }
-        }
-        Ok(None)
-    }
-
+    /// Adds to a command what all have: what is read is what a majority has, and a DBA sees who reads.
     fn complete(&self, command: &mut RawDocumentBuf) {
         let concern = rawdoc! { "level": "majority", "afterClusterTime": timestamp(self.not_before) };
         command.append(bson::cstr!("readConcern"), concern);
@@ -167,8 +118,8 @@ impl Wanted {
     }
 
     /// So many that a reply is neither large in memory nor small on the wire.
-    fn reply_documents(&self) -> i32 {
-        (REPLY_BYTES / self.document_size.max(1)).clamp(1, REPLY_DOCUMENTS) as i32
+    fn reply_documents(&self) -> u32 {
+        (self.reply_bytes / self.document_size.max(1)).clamp(1, REPLY_DOCUMENTS) as u32
     }
 
     /// Whether the name still means the collection that was planned. Asked after the cursor was opened: from then on
@@ -188,124 +139,40 @@ impl Wanted {
         }
         Ok(Some(if now.is_some() { Gone::Recreated } else { Gone::Dropped }))
     }
+
+    fn failed(&self, error: &DriverError) -> Error {
+        self.source.failed(error).during(format!("reading {}", self.namespace))
+    }
+
+    fn unreadable(&self, why: impl std::fmt::Display) -> Error {
+        Error::source(format!("the source sent a reply about {} that cannot be read: {why}", self.namespace))
+    }
+}
+
+/// A scan in one of the two orders.
+pub enum Scan {
+    /// In `_id` order.
+    ById(by_id::ById),
+    /// In the order of the disk.
+    Natural(natural::Natural),
 }
 
 impl Scan {
-    /// A scan of what is wanted, from `after` on.
-    pub fn new(wanted: Wanted, after: Position) -> Self {
-        let stage = match &wanted.range.upper {
-            Bound::At(upper) => Stage::Below { upper: upper.clone(), is_last_to_come: false },
-            Bound::Unbounded if wanted.range.is_whole() && after == Position::Start => Stage::First,
-            Bound::Unbounded => Stage::EndUnknown,
-        };
-        Self { wanted, last: after, stage, cursor: None, is_unchecked: false, repeated: None }
-    }
-
     /// The next documents.
     ///
     /// # Errors
     /// Unavailable when the cursor cannot be opened again, or the collection was renamed.
     pub async fn next(&mut self) -> Result<Next> {
-        let mut waits = ExponentialBackoff::from_millis(2)
-            .factor(25)
-            .max_delay(Duration::from_secs(2))
-            .map(jitter)
-            .take(REOPENINGS);
-        loop {
-            let error = match self.attempt().await {
-                Ok(reply) => {
-                    if std::mem::take(&mut self.is_unchecked)
-                        && let Some(gone) = self.wanted.check_identity().await?
-                    {
-                        return Ok(Next::Gone(gone));
-                    }
-                    let Some(batch) = reply else { return Ok(Next::End) };
-                    self.remember(&batch)?;
-                    return Ok(Next::Documents(batch));
-                }
-                Err(error) => error,
-            };
-            self.cursor = None;
-            match waits.next() {
-                Some(wait) if is_lost_cursor(&error) => {
-                    tracing::warn!(namespace = %self.wanted.namespace, "the cursor was lost, opening it again after the last document: {error}");
-                    tokio::time::sleep(wait).await;
-                }
-                _ => {
-                    return Err(self.wanted.source.failed(&error).during(format!("reading {}", self.wanted.namespace)));
-                }
-            }
+        match self {
+            Scan::ById(scan) => scan.next().await,
+            Scan::Natural(scan) => scan.next().await,
         }
-    }
-
-    /// Whether this document is the one that the bound repeats, and was given before.
-    pub fn is_repeated(&mut self, document: &RawDocument) -> bool {
-        self.repeated.take().is_some_and(|key| Key::of(document).as_ref() == Some(&key))
-    }
-
-    /// One reply, of a cursor that is opened when there is none; nothing at the end.
-    async fn attempt(&mut self) -> std::result::Result<Option<RawBatch>, DriverError> {
-        loop {
-            if let Some(cursor) = &mut self.cursor {
-                if let Some(reply) = cursor.next().await.transpose()? {
-                    if self.stage == Stage::First {
-                        // What this cursor would give beyond its first reply has no end yet.
-                        self.cursor = None;
-                        self.stage = if is_exhausted(&reply) { Stage::Over } else { Stage::EndUnknown };
-                    }
-                    return Ok(Some(reply));
-                }
-                self.cursor = None;
-                self.stage = self.stage.next();
-            }
-            match &self.stage {
-                Stage::Over => return Ok(None),
-                Stage::EndUnknown => {
-                    let largest = self.wanted.largest().await?;
-                    self.is_unchecked = true;
-                    self.stage = match largest {
-                        Some(key) if self.last.key() == Some(&key) => Stage::Over,
-                        Some(upper) => Stage::Below { upper, is_last_to_come: true },
-                        None => Stage::Over,
-                    };
-                }
-                stage => {
-                    self.repeated = match (stage, &self.last) {
-                        (Stage::Below { .. }, Position::After(key)) => Some(key.clone()),
-                        _ => None,
-                    };
-                    self.cursor = self.wanted.open(stage, &self.last).await?;
-                    self.is_unchecked = true;
-                    if self.cursor.is_none() {
-                        self.stage = self.stage.next();
-                    }
-                }
-            }
-        }
-    }
-
-    fn remember(&mut self, batch: &RawBatch) -> Result<()> {
-        let last = last_key(batch).map_err(|error| {
-            Error::source(format!(
-                "the source sent a reply about {} that cannot be read: {error}",
-                self.wanted.namespace
-            ))
-        })?;
-        if let Some(last) = last {
-            self.last = Position::After(last);
-        }
-        Ok(())
     }
 }
 
-impl Stage {
-    /// What follows when the cursor of this stage has given all it has.
-    fn next(&self) -> Stage {
-        match self {
-            Stage::Below { upper, is_last_to_come: true } => Stage::Last(upper.clone()),
-            _ => Stage::Over,
-        }
-    }
+/// The pauses between attempts to open a lost cursor again.
+fn waits() -> impl Iterator<Item = Duration> {
+    ExponentialBackoff::from_millis(2).factor(25).max_delay(Duration::from_secs(2)).map(jitter).take(REOPENINGS)
 }
 
 /// Whether a reply is the last one of its cursor.

@@ -64,7 +64,7 @@ async fn sample(source: &Deployment, namespace: &Namespace, size: u64) -> std::r
         "comment": source.comment().0.as_str(),
     };
     let mut keys = Vec::new();
-    let mut cursor = source.batches(namespace.db(), command).await?;
+    let mut cursor = source.batches(namespace.db(), command, MOST_SAMPLES as u32).await?;
     while let Some(batch) = cursor.next().await {
         for document in batch?.doc_slices()? {
             keys.extend(document?.as_document().and_then(Key::of));

@@ -1,12 +1,13 @@
 //! Writing documents to the target as the bytes they are, each write acknowledged by a majority.
 
+pub use super::answer::{Answer, Refusal};
 use super::deployment::Deployment;
-use super::failure::code;
+use super::writers::Writers;
 use super::{WTIMEOUT_MS, catalog};
 use crate::crash;
 use crate::model::cursor::Key;
 use crate::model::namespace::Namespace;
-use bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc, rawdoc};
+use bson::{Bson, RawBsonRef, RawDocument, RawDocumentBuf, rawdoc};
 use mongodb::error::Error as DriverError;
 
 /// Documents as the bytes they are, one after the other.
@@ -45,14 +46,27 @@ impl Documents {
         RawDocument::from_bytes(self.bytes.get(start..end)?).ok()
     }
 
+    /// Those at these places.
+    #[must_use]
+    pub fn pick(&self, places: &[usize]) -> Self {
+        let mut picked = Self::default();
+        places.iter().filter_map(|place| self.get(*place)).for_each(|document| picked.push(document));
+        picked
+    }
+
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &RawDocument> {
         (0..self.len()).filter_map(|index| self.get(index))
     }
 
+    /// Their bytes, one document behind the other.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// Appends them to a command as the array `documents`. Put together by hand, since the array's elements are bytes
     /// that need no encoding.
-    fn append_to(&self, command: RawDocumentBuf) -> Result<RawDocumentBuf, bson::error::Error> {
+    pub(super) fn append_to(&self, command: RawDocumentBuf) -> Result<RawDocumentBuf, bson::error::Error> {
         let mut bytes = command.into_bytes();
         bytes.pop();
         bytes.reserve(self.bytes.len() + self.len() * 8 + 32);
@@ -86,34 +100,12 @@ fn set_length(bytes: &mut [u8], start: usize) {
     bytes[start..start + 4].copy_from_slice(&length.to_le_bytes());
 }
 
-/// A document that the target did not take.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    /// Its place among the documents of the command, from 0.
-    pub index: usize,
-    /// The server's error code.
-    pub code: i32,
-    /// Whether a document with the same `_id` is there already.
-    pub is_id_taken: bool,
-    /// The server's reason.
-    pub reason: String,
-}
-
-/// What the target said to a write.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
-    /// A majority has all of it but these.
-    Acknowledged(Vec<Refusal>),
-    /// It was done, or some of it, but no majority is known to have it.
-    NoMajority(String),
-}
-
 /// Inserts documents in any order; goes on after those that are refused.
 ///
 /// # Errors
 /// The driver's: nobody knows then what became of it.
 pub async fn insert(
-    target: &Deployment,
+    writers: &Writers,
     namespace: &Namespace,
     uuid: &str,
     documents: &Documents,
@@ -123,11 +115,11 @@ pub async fn insert(
         "ordered": false,
         "bypassDocumentValidation": true,
         "writeConcern": { "w": "majority", "wtimeout": WTIMEOUT_MS },
-        "comment": target.comment().0.as_str(),
+        "comment": writers.target().comment().0.as_str(),
     };
-    append_uuid(target, uuid, &mut command);
-    let command = documents.append_to(command).map_err(DriverError::custom)?;
-    crash::around("insert", target.run_raw(namespace.db(), command)).await.map(|reply| answer(&reply))
+    append_uuid(writers.target(), uuid, &mut command);
+    append_bypass(writers.target(), &mut command);
+    crash::around("insert", writers.write(namespace.db(), command, documents)).await
 }
 
 /// Replaces the document with this `_id`, if it is there, by another one with the same `_id`.
@@ -135,7 +127,7 @@ pub async fn insert(
 /// # Errors
 /// The driver's: nobody knows then what became of it.
 pub async fn replace(
-    target: &Deployment,
+    writers: &Writers,
     namespace: &Namespace,
     uuid: &str,
     key: &Key,
@@ -146,25 +138,26 @@ pub async fn replace(
         "updates": [{ "q": by_id(key), "u": RawBsonRef::Document(document), "multi": false, "upsert": false }],
         "bypassDocumentValidation": true,
         "writeConcern": { "w": "majority", "wtimeout": WTIMEOUT_MS },
-        "comment": target.comment().0.as_str(),
+        "comment": writers.target().comment().0.as_str(),
     };
-    append_uuid(target, uuid, &mut command);
-    crash::around("replace", target.run_raw(namespace.db(), command)).await.map(|reply| answer(&reply))
+    append_uuid(writers.target(), uuid, &mut command);
+    append_bypass(writers.target(), &mut command);
+    crash::around("replace", writers.write(namespace.db(), command, &Documents::default())).await
 }
 
 /// Deletes the document with this `_id`, if it is there.
 ///
 /// # Errors
 /// The driver's: nobody knows then what became of it.
-pub async fn delete(target: &Deployment, namespace: &Namespace, uuid: &str, key: &Key) -> Result<Answer, DriverError> {
+pub async fn delete(writers: &Writers, namespace: &Namespace, uuid: &str, key: &Key) -> Result<Answer, DriverError> {
     let mut command = rawdoc! {
         "delete": namespace.collection(),
         "deletes": [{ "q": by_id(key), "limit": 1 }],
         "writeConcern": { "w": "majority", "wtimeout": WTIMEOUT_MS },
-        "comment": target.comment().0.as_str(),
+        "comment": writers.target().comment().0.as_str(),
     };
-    append_uuid(target, uuid, &mut command);
-    crash::around("delete", target.run_raw(namespace.db(), command)).await.map(|reply| answer(&reply))
+    append_uuid(writers.target(), uuid, &mut command);
+    crash::around("delete", writers.write(namespace.db(), command, &Documents::default())).await
 }
 
 /// `{_id: {$eq: key}}`: `$eq` since a value may be a document whose first field begins with `$`.
@@ -172,31 +165,19 @@ fn by_id(key: &Key) -> RawDocumentBuf {
     rawdoc! { "_id": key.named("$eq") }
 }
 
+/// Lets `Timestamp(0, 0)` stay what it is, where the server can be told so.
+fn append_bypass(target: &Deployment, command: &mut RawDocumentBuf) {
+    if target.keeps_empty_timestamps() {
+        command.append(bson::cstr!("bypassEmptyTsReplacement"), true);
+    }
+}
+
 /// Makes the server refuse (361) when the name means another collection by now (6.0).
-fn append_uuid(target: &Deployment, uuid: &str, command: &mut RawDocumentBuf) {
+pub(super) fn append_uuid(target: &Deployment, uuid: &str, command: &mut RawDocumentBuf) {
     if target.takes_collection_uuid()
         && let Some(Bson::Binary(binary)) = catalog::uuid_binary(uuid)
     {
         command.append(bson::cstr!("collectionUUID"), binary);
-    }
-}
-
-fn answer(reply: &Document) -> Answer {
-    if let Some(error) = reply.get("writeConcernError") {
-        return Answer::NoMajority(error.to_string());
-    }
-    let errors = reply.get_array("writeErrors").map(Vec::as_slice).unwrap_or_default();
-    Answer::Acknowledged(errors.iter().filter_map(|error| error.as_document().map(refusal)).collect())
-}
-
-fn refusal(error: &Document) -> Refusal {
-    let code = error.get_i32("code").unwrap_or_default();
-    let is_id = error.get_document("keyPattern").is_ok_and(|pattern| pattern == &doc! { "_id": 1 });
-    Refusal {
-        index: catalog::number(error, "index") as usize,
-        code,
-        is_id_taken: code == code::DUPLICATE_KEY && is_id,
-        reason: error.get_str("errmsg").unwrap_or("no reason given").to_owned(),
     }
 }
 
@@ -218,15 +199,5 @@ mod tests {
             array.into_iter().map(|value| value.unwrap().as_document().unwrap().as_bytes()).collect();
         assert_eq!(back, [first.as_bytes(), second.as_bytes()]);
         assert_eq!(documents.iter().map(RawDocument::as_bytes).collect::<Vec<_>>(), back);
-    }
-
-    #[test]
-    fn an_id_that_is_taken_is_told_from_another_unique_index() {
-        let reply = doc! { "writeErrors": [
-            { "index": 3, "code": 11000, "keyPattern": { "_id": 1 }, "errmsg": "dup" },
-            { "index": 4, "code": 11000, "keyPattern": { "email": 1 }, "errmsg": "dup" },
-        ] };
-        let Answer::Acknowledged(refusals) = answer(&reply) else { panic!("acknowledged") };
-        assert_eq!(refusals.iter().map(|r| (r.index, r.is_id_taken)).collect::<Vec<_>>(), [(3, true), (4, false)]);
     }
 }

@@ -10,7 +10,8 @@ use crate::config::CheckpointUri;
 use crate::context::{Context, Servers};
 use crate::driver::{self, Finished, Outcome};
 use crate::error::{Error, Result};
-use crate::model::catalog::{CatalogEntry, Ordinal};
+use crate::model::catalog::{CatalogEntry, OrderFacts, Ordinal};
+use crate::model::choice::Order;
 use crate::model::finding::{Finding, Note};
 use crate::model::job::{Binding, Checkpoint, CheckpointMap, JobRecord};
 use crate::model::namespace::{Namespace, SPECIAL_DATABASES, case_clashes};
@@ -19,7 +20,7 @@ use crate::mongo::catalog::{self, Listed};
 use crate::mongo::checkpoint;
 use crate::mongo::deployment::Deployment;
 use crate::mongo::failure::Side;
-use crate::mongo::split;
+use crate::mongo::{correlation, split};
 use crate::state::document::Created;
 use crate::state::{keys, pages, probe};
 use crate::{clock, random};
@@ -131,24 +132,47 @@ async fn list(context: &Context, source: &Deployment) -> Result<Vec<CatalogEntry
         }
     }
     listed.sort_by(|a, b| a.namespace.cmp(&b.namespace));
-    let size = context.settings.partition_size;
-    let numbered = listed.into_iter().zip(0..).map(|(listed, number)| entry(source, listed, Ordinal(number), size));
+    let numbered = listed.into_iter().zip(0..).map(|(listed, number)| entry(context, source, listed, Ordinal(number)));
     stream::iter(numbered).buffered(PARALLEL).try_collect().await
 }
 
-async fn entry(source: &Deployment, listed: Listed, ordinal: Ordinal, partition_size: u64) -> Result<CatalogEntry> {
+async fn entry(context: &Context, source: &Deployment, listed: Listed, ordinal: Ordinal) -> Result<CatalogEntry> {
     let Listed { namespace, uuid, kind, options } = listed;
-    let ((documents, bytes), indexes) = if kind.is_copied() {
-        tokio::try_join!(catalog::size(source, &namespace), catalog::indexes(source, &namespace))?
-    } else {
-        ((0, 0), Vec::new())
+    let mut entry = CatalogEntry {
+        ordinal,
+        namespace,
+        uuid,
+        kind,
+        options,
+        indexes: Vec::new(),
+        documents: 0,
+        bytes: 0,
+        cuts: Vec::new(),
+        order: Order::Id,
     };
-    let cuts = if kind.is_copied() {
-        split::cuts(source, &namespace, (documents, bytes), partition_size).await?
-    } else {
-        Vec::new()
-    };
-    Ok(CatalogEntry { ordinal, namespace, uuid, kind, options, indexes, documents, bytes, cuts })
+    if kind.is_copied() {
+        let namespace = &entry.namespace;
+        ((entry.documents, entry.bytes), entry.indexes) =
+            tokio::try_join!(catalog::size(source, namespace), catalog::indexes(source, namespace))?;
+        entry.order = order(context, source, &entry).await?;
+        if entry.order == Order::Id {
+            let size = (entry.documents, entry.bytes);
+            entry.cuts = split::cuts(source, &entry.namespace, size, context.settings.partition_size).await?;
+        }
+    }
+    Ok(entry)
+}
+
+/// In which order a collection will be read.
+async fn order(context: &Context, source: &Deployment, entry: &CatalogEntry) -> Result<Order> {
+    let wanted = context.settings.read_order;
+    let is_clustered = entry.options.get("clusteredIndex").is_some();
+    let mut facts = OrderFacts { bytes: entry.bytes, is_clustered, follows_disk: None };
+    if facts.asks_for_correlation(wanted) {
+        let document_size = entry.bytes / entry.documents.max(1);
+        facts.follows_disk = Some(correlation::follows_disk(source, &entry.namespace, document_size).await?);
+    }
+    Ok(facts.order(wanted))
 }
 
 /// Refuses what cannot work, before anything is changed.

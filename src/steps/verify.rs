@@ -21,6 +21,7 @@ use crate::model::work::{StepProgress, Work};
 use crate::mongo::catalog::{self, Listed};
 use crate::state::keys;
 use crate::state::pages::{self, PreparedEntry};
+use crate::state::rejects::{self, Repair};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// How many collections are compared at once: mostly small commands whose answers are waited for.
@@ -79,14 +80,22 @@ impl Facts {
         let documents = &context.documents;
         let prepared = pages::read_prepared(documents).await?.into_iter().map(|entry| (entry.ordinal, entry)).collect();
         let mut proofs: HashMap<Ordinal, Proven> = HashMap::new();
+        let mut ordinals: HashMap<Namespace, Ordinal> = HashMap::new();
         for planned in pages::read_plan(documents).await?.lanes {
             let lane: Work<LaneProgress> = pages::expect(documents, &keys::lane(&planned.lane)).await?;
             let sealed = pages::read_proofs(documents, &planned.lane, lane.progress.segments).await?;
             for record in sealed.iter().chain(&lane.progress.finished) {
                 let PartitionRecord { partition, ending, counts, .. } = record;
+                ordinals.insert(partition.source.clone(), partition.ordinal);
                 let proven = proofs.entry(partition.ordinal).or_default();
                 proven.counts += *counts;
                 proven.is_gone |= *ending == Ending::Gone;
+            }
+        }
+        // What was rejected and is on the target by now.
+        for Repair { namespace, counts, .. } in rejects::read(documents).await?.repairs {
+            if let Some(proven) = ordinals.get(&namespace).and_then(|ordinal| proofs.get_mut(ordinal)) {
+                proven.counts += counts;
             }
         }
         let prepare = driver::step_work(context, Step::Prepare).await?;
@@ -171,7 +180,7 @@ async fn compare(servers: &Servers, facts: &Facts, entry: &CatalogEntry, source:
                 let indexes = catalog::indexes(&servers.target, &prepared.target).await?;
                 texts.extend(index_differences(&entry.indexes, &indexes));
             }
-            let most = prepared.documents_before + proven.counts.written;
+            let most = (prepared.documents_before + proven.counts.written).saturating_sub(proven.counts.overwritten);
             let least = most - proven.counts.present.min(prepared.documents_before);
             let found = catalog::count(&servers.target, &prepared.target).await?;
             let expires = entry.indexes.iter().any(|index| index.get("expireAfterSeconds").is_some());

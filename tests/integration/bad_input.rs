@@ -148,6 +148,23 @@ fn values() -> Vec<Row> {
             2,
             &["--create-index later", "none, background, foreground"],
         ),
+        row(
+            "a limit of nothing",
+            "step all --max-documents-per-second 0",
+            2,
+            &["--max-documents-per-second 0", "from 1 to", "none", "pause"],
+        ),
+        row(
+            "a limit that is no size",
+            "step all --max-bytes-per-second fast",
+            2,
+            &["--max-bytes-per-second fast", "20MB", "none"],
+        ),
+        row("a change that there is not", "control stop", 2, &["stop", "max-bytes-per-second=VALUE", "resume"]),
+        row("a change without a value", "control max-bytes-per-second", 2, &["wants a value", "=none"]),
+        row("a change below nothing", "control max-bytes-per-second=-5MB", 2, &["-5MB", "20MB", "default"]),
+        row("a change beyond sense", "control max-bytes-per-second=9TiB", 2, &["9TiB", "from 1KiB to 1TiB"]),
+        row("a change that is made twice", "control pause resume", 2, &["leave one of them out"]),
         row("log-format", "step all --log-format xml", 2, &["--log-format xml", "text, json"]),
         row("log-level", "step all --log-level loud", 2, &["--log-level loud", "error, warn, info, debug, trace"]),
         row("lease without a unit", "step all --lease 15", 2, &["--lease 15", "15s"]),
@@ -632,6 +649,12 @@ fn planned_jobs() -> Vec<Row> {
         row("a step of an abandoned job", "step copy", 2, &["`{job}`", "abandoned", "--job"])
             .given(prepared())
             .given([Given::Ran("abandon")]),
+        row("control of an unknown job", "control pause", 2, &["`{job}`", "{dir}/state", "mongoferry jobs"]),
+        row("control of an abandoned job", "control pause", 2, &["`{job}`", "abandoned", "--job"])
+            .given(prepared())
+            .given([Given::Ran("abandon")]),
+        row("control of a committed job", "control", 2, &["`{job}`", "committed", "nothing left"])
+            .given([Given::Source("{db}.a"), Given::Ran("step all")]),
         row("abandoning a committed job", "abandon", 2, &["`{job}`", "committed"])
             .given([Given::Source("{db}.a"), Given::Ran("step all")]),
         row("abandoning on another target", "abandon", 2, &["`{job}`", "target `target (id ", "`auth (id "])

@@ -91,6 +91,7 @@ fn ferry(directory: &Path, source: &str, target: &str, job: &str, from: &str) ->
         .set("MONGOFERRY_RENAME", format!("{from}:{job}"))
         .set("MONGOFERRY_CHECKPOINT_NAMESPACE", format!("mongoshake.ckpt_{job}"))
         .set("MONGOFERRY_SAVE_INTERVAL", "10ms")
+        .set("MONGOFERRY_FENCE_WRITES", "yes")
         .set("MONGOFERRY_LOG_LEVEL", "warn")
 }
 
@@ -103,7 +104,7 @@ async fn a_crash_at_any_point_loses_and_doubles_nothing() -> Result<(), Failure>
     let directory = tempfile::tempdir()?;
     let first = ferry(directory.path(), &source.uri(), &target.uri(), "crash_first", "crash");
     let points = points(&first, directory.path()).await?;
-    for effect in ["state", "insert", "marker", "create", "index", "checkpoint", "committed"] {
+    for effect in ["state", "fence", "insert", "marker", "create", "index", "checkpoint", "committed"] {
         assert!(points.iter().any(|(_, name)| name.ends_with(effect)), "no point around {effect}");
     }
     let runs: Vec<_> = points

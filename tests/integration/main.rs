@@ -10,11 +10,17 @@
 mod support;
 
 mod bad_input;
+mod bytes;
 mod copying;
 mod crashes;
 mod elections;
+mod fencing;
+mod limits;
+mod natural;
 mod order;
+mod partitions;
 mod scans;
 mod store;
 mod streams;
+mod wire;
 mod workers;

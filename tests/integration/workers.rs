@@ -164,6 +164,34 @@ async fn a_named_lane_that_another_worker_holds_is_refused_and_its_holder_named(
 }
 
 #[tokio::test]
+async fn lanes_of_one_shard_are_copied_by_as_many_workers_and_by_one() -> Result<(), Failure> {
+    let job = Job::new("lanes").await?.set("MONGOFERRY_LANES_PER_SHARD", "3").set("MONGOFERRY_PARTITION_SIZE", "4MiB");
+    job.prepare().await;
+    let workers = ["0", "1"]
+        .map(|lane| job.start(&["step", "copy", "--lane", lane]))
+        .into_iter()
+        .collect::<Result<Vec<_>, _>>()?;
+    for worker in workers {
+        worker.ended_within(AT_MOST).await?.expect(0);
+    }
+    let status = job.ferry.status().await.ok_or("no status")?;
+    let lanes = status["lanes"].as_array().ok_or("no lanes")?;
+    let stand: Vec<&str> = lanes.iter().filter_map(|lane| lane["status"].as_str()).collect();
+    assert_eq!(stand, ["done", "done", "pending"], "{status}");
+    assert!(lanes.iter().all(|lane| lane["partitions"].as_u64() > Some(2)), "{status}");
+    job.ferry.run(&["step", "all"]).await.expect(0);
+    job.assert_committed().await?;
+
+    // All of them in one process.
+    let together = Job::new("lanes_together")
+        .await?
+        .set("MONGOFERRY_LANES_PER_SHARD", "3")
+        .set("MONGOFERRY_PARTITION_SIZE", "4MiB");
+    together.ferry.run(&["step", "all"]).await.expect(0);
+    together.assert_committed().await
+}
+
+#[tokio::test]
 async fn two_runs_of_everything_at_once_never_mix() -> Result<(), Failure> {
     let job = Job::new("two_runs").await?;
     let first = job.start(&["step", "all"])?;

@@ -2,6 +2,7 @@
 
 pub mod bson_order_oracle;
 pub mod bson_values;
+pub mod certificates;
 pub mod compare;
 pub mod conformance;
 pub mod data;
@@ -9,6 +10,7 @@ pub mod ferry;
 pub mod replica_set;
 pub mod running;
 pub mod servers;
+pub mod writing;
 
 #[cfg(test)]
 mod tests {

@@ -42,6 +42,23 @@ impl Running {
         Ok(kill_process(pid, signal)?)
     }
 
+    /// Waits until it has stopped itself, as `SIGSTOP` does.
+    pub async fn is_frozen(&mut self) -> Result<(), Failure> {
+        let stat = format!("/proc/{}/stat", self.child.id());
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                let ran = self.ran(status)?;
+                return Err(format!("it ended before it froze: {ran:?}").into());
+            }
+            // The state is behind the program's name, which is in brackets.
+            let state = std::fs::read_to_string(&stat)?;
+            if state.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T')) {
+                return Ok(());
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
     /// Whether it has ended.
     pub fn has_ended(&mut self) -> Result<bool, Failure> {
         Ok(self.child.try_wait()?.is_some())

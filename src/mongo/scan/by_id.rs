@@ -1,0 +1,218 @@
+//! Reading a range of a collection in `_id` order.
+
+use super::{Next, Reply, Wanted, is_exhausted, last_key, waits};
+use crate::error::Result;
+use crate::model::cursor::{Key, Position};
+use crate::model::partition::Bound;
+use crate::mongo::failure::{is_empty_range, is_lost_cursor};
+use bson::rawdoc;
+use futures_util::StreamExt;
+use mongodb::error::Error as DriverError;
+use mongodb::raw_batch_cursor::{RawBatch, RawBatchCursor};
+
+/// A scan of a range of one collection in `_id` order.
+///
+/// It reads by index bounds (`min` and `max` with a hint), not by `$gt` and `$lt`: comparisons stay within one type,
+/// bounds cross types (<https://www.mongodb.com/docs/manual/reference/method/cursor.min/>). A lost cursor is opened
+/// again after the last document that was given, never at the beginning.
+///
+/// It ends, however fast documents are inserted behind it: a range without an upper bound is read up to the largest
+/// `_id` that the collection had when it was opened. What comes after that is newer than the checkpoint, and a stream's
+/// business. That last document is asked for by itself, since an upper bound leaves out its key, and since a scan with
+/// `min` and without `max` leaves out the document whose `_id` is MaxKey (seen on 6.0.5).
+///
+/// ```text
+///   First ──more than a reply──▶ EndUnknown ──▶ Below(largest) ──▶ Last(largest) ──▶ Over
+///   Below(upper bound of the range) ──▶ Over
+/// ```
+pub struct ById {
+    wanted: Wanted,
+    last: Position,
+    stage: Stage,
+    cursor: Option<RawBatchCursor>,
+    /// Whether the collection's identity was not looked at since a cursor was opened.
+    is_unchecked: bool,
+    /// The key that the bound repeats, until its document has come: `min` is inclusive.
+    repeated: Option<Key>,
+}
+
+/// What the next cursor is opened for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Stage {
+    /// The first reply of a whole collection, which is all there is of most: no bounds are needed for it.
+    First,
+    /// The rest of a range whose end is not known yet.
+    EndUnknown,
+    /// Up to this key, which is left out.
+    Below { upper: Key, is_last_to_come: bool },
+    /// The document with this key.
+    Last(Key),
+    /// Nothing.
+    Over,
+}
+
+impl Wanted {
+    /// A cursor for what a stage reads; the document at `last` comes once more, since `min` is inclusive.
+    async fn open(&self, stage: &Stage, last: &Position) -> std::result::Result<Option<RawBatchCursor>, DriverError> {
+        let mut command = rawdoc! { "find": self.namespace.collection() };
+        if let Stage::Last(key) = stage {
+            command.append(bson::cstr!("filter"), rawdoc! { "_id": key.named("$eq") });
+        } else {
+            command.append(bson::cstr!("filter"), rawdoc! {});
+            command.append(bson::cstr!("sort"), rawdoc! { "_id": 1 });
+        }
+        command.append(bson::cstr!("hint"), rawdoc! { "_id": 1 });
+        command.append(bson::cstr!("batchSize"), self.reply_documents() as i32);
+        let lower = last.key().or(self.range.lower.key());
+        let (lower, upper) = match stage {
+            Stage::Below { upper, .. } => (lower, Some(upper)),
+            // What was the largest `_id` of all may be below what is wanted: all above it was deleted. A lower bound
+            // alone would leave out MaxKey, which is below nothing.
+            Stage::Last(key) if !key.is_max() => (lower, None),
+            _ => (None, None),
+        };
+        for (name, bound) in [(bson::cstr!("min"), lower), (bson::cstr!("max"), upper)] {
+            if let Some(key) = bound {
+                command.append(name, key.named("_id"));
+            }
+        }
+        self.complete(&mut command);
+        match self.source.batches(self.namespace.db(), command, self.reply_documents()).await {
+            Ok(cursor) => Ok(Some(cursor)),
+            Err(error) if is_empty_range(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The largest `_id` there is, none in an empty collection.
+    async fn largest(&self) -> std::result::Result<Option<Key>, DriverError> {
+        let mut command = rawdoc! {
+            "find": self.namespace.collection(),
+            "filter": {},
+            "sort": { "_id": -1 },
+            "hint": { "_id": 1 },
+            "projection": { "_id": 1 },
+            "limit": 1,
+        };
+        self.complete(&mut command);
+        let mut cursor = self.source.batches(self.namespace.db(), command, 1).await?;
+        while let Some(batch) = cursor.next().await {
+            if let Some(key) = last_key(&batch?)? {
+                return Ok(Some(key));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl ById {
+    /// A scan of what is wanted, from `after` on.
+    pub fn new(wanted: Wanted, after: Position) -> Self {
+        let stage = match &wanted.range.upper {
+            Bound::At(upper) => Stage::Below { upper: upper.clone(), is_last_to_come: false },
+            Bound::Unbounded if wanted.range.is_whole() && after == Position::Start => Stage::First,
+            Bound::Unbounded => Stage::EndUnknown,
+        };
+        Self { wanted, last: after, stage, cursor: None, is_unchecked: false, repeated: None }
+    }
+
+    /// The next documents.
+    ///
+    /// # Errors
+    /// Unavailable when the cursor cannot be opened again, or the collection was renamed.
+    pub async fn next(&mut self) -> Result<Next> {
+        let mut waits = waits();
+        loop {
+            let error = match self.attempt().await {
+                Ok(reply) => {
+                    if std::mem::take(&mut self.is_unchecked)
+                        && let Some(gone) = self.wanted.check_identity().await?
+                    {
+                        return Ok(Next::Gone(gone));
+                    }
+                    return match reply {
+                        None => Ok(Next::End),
+                        Some(documents) => Ok(Next::Documents(self.reply(documents)?)),
+                    };
+                }
+                Err(error) => error,
+            };
+            self.cursor = None;
+            match waits.next() {
+                Some(wait) if is_lost_cursor(&error) => {
+                    tracing::warn!(namespace = %self.wanted.namespace, "the cursor was lost, opening it again after the last document: {error}");
+                    tokio::time::sleep(wait).await;
+                }
+                _ => {
+                    return Err(self.wanted.failed(&error));
+                }
+            }
+        }
+    }
+
+    /// One reply, of a cursor that is opened when there is none; nothing at the end.
+    async fn attempt(&mut self) -> std::result::Result<Option<RawBatch>, DriverError> {
+        loop {
+            if let Some(cursor) = &mut self.cursor {
+                if let Some(reply) = cursor.next().await.transpose()? {
+                    if self.stage == Stage::First {
+                        // What this cursor would give beyond its first reply has no end yet.
+                        self.cursor = None;
+                        self.stage = if is_exhausted(&reply) { Stage::Over } else { Stage::EndUnknown };
+                    }
+                    return Ok(Some(reply));
+                }
+                self.cursor = None;
+                self.stage = self.stage.next();
+            }
+            match &self.stage {
+                Stage::Over => return Ok(None),
+                Stage::EndUnknown => {
+                    let largest = self.wanted.largest().await?;
+                    self.is_unchecked = true;
+                    self.stage = match largest {
+                        Some(key) if self.last.key() == Some(&key) => Stage::Over,
+                        Some(upper) => Stage::Below { upper, is_last_to_come: true },
+                        None => Stage::Over,
+                    };
+                }
+                stage => {
+                    self.repeated = match (stage, &self.last) {
+                        (Stage::Below { .. }, Position::After(key)) => Some(key.clone()),
+                        _ => None,
+                    };
+                    self.cursor = self.wanted.open(stage, &self.last).await?;
+                    self.is_unchecked = true;
+                    if self.cursor.is_none() {
+                        self.stage = self.stage.next();
+                    }
+                }
+            }
+        }
+    }
+
+    fn reply(&mut self, documents: RawBatch) -> Result<Reply> {
+        let unreadable = |error: DriverError| self.wanted.unreadable(error);
+        let last = last_key(&documents).map_err(unreadable)?;
+        let mut repeated = 0;
+        if let Some(last) = last {
+            if let Some(expected) = self.repeated.take() {
+                let first = documents.doc_slices().map_err(unreadable)?.into_iter().next();
+                let first = first.and_then(|first| first.ok()?.as_document().and_then(Key::of));
+                repeated = usize::from(first == Some(expected));
+            }
+            self.last = Position::After(last);
+        }
+        Ok(Reply { documents, repeated, position: self.last.clone() })
+    }
+}
+
+impl Stage {
+    /// What follows when the cursor of this stage has given all it has.
+    fn next(&self) -> Stage {
+        match self {
+            Stage::Below { upper, is_last_to_come: true } => Stage::Last(upper.clone()),
+            _ => Stage::Over,
+        }
+    }
+}
