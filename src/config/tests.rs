@@ -394,7 +394,7 @@ fn bad_input() {
         (&["step", "index", "--namespace", "shop"], &[], "", &["--namespace shop:", "db.collection"]),
         (&["step", "all", "--http", "9216"], &[], "", &["--http 9216:", "127.0.0.1:9216"]),
         (&["step", "all", "--http", "example.org:80"], &[], "", &["--http example.org:80:", "not an IP address"]),
-        (STEP_ALL, &[("MONGOFERRY_HTTP", ":70000")], "", &["MONGOFERRY_HTTP=:70000:", "0 (any that is free) to 65535"]),
+        (STEP_ALL, &[("MONGOFERRY_HTTP", ":65536")], "", &["MONGOFERRY_HTTP=:65536:", "0 (any that is free) to 65535"]),
         (&["step", "all", "--log-format", "xml"], &[], "", &["--log-format xml:", "text, json"]),
         (STEP_ALL, &[("MONGOFERRY_LOG_LEVEL", "loud")], "", &["MONGOFERRY_LOG_LEVEL=loud:", "error, warn, info"]),
         (&["step", "all", "--config", "missing.toml"], &[], "", &["missing.toml", "--config"]),

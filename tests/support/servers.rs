@@ -215,8 +215,8 @@ impl ReplicaSet {
     }
 
     fn signal(&self, index: usize, signal: Signal) -> Result<(), Failure> {
-        let server = self.members[index].server.as_ref().ok_or_else(|| format!("member {index} does not run"))?;
-        Ok(kill_process(server.pid, signal)?)
+        let pid = self.pid(index).ok_or_else(|| format!("member {index} does not run"))?;
+        Ok(kill_process(pid, signal)?)
     }
 }
 
