@@ -323,12 +323,15 @@ async fn stopping(name: &str) -> Result<(Job, ReplicaSet), Failure> {
 
 const LARGE: u64 = 100_000;
 
+/// For how long a reply is held back: longer than the time budget here. Switching it off waits for what is held back.
+const BLOCKED_MS: i32 = 15_000;
+
 /// `mode`: "off", or after how many further replies none comes any more.
 async fn fail_point(set: &ReplicaSet, mode: impl Into<Bson>) -> Result<(), Failure> {
     let command = doc! {
         "configureFailPoint": "failCommand",
         "mode": mode.into(),
-        "data": {"failCommands": ["getMore"], "blockConnection": true, "blockTimeMS": 600_000},
+        "data": {"failCommands": ["getMore"], "blockConnection": true, "blockTimeMS": BLOCKED_MS},
     };
     Client::with_uri_str(set.member_uri(0)).await?.database("admin").run_command(command).await?;
     Ok(())
