@@ -376,7 +376,12 @@ fn unreachable() -> Vec<Row> {
             "mongodb+srv://u:Hedgehog@nosuch.invalid/",
             &["the source cannot be reached", "nosuch.invalid", "check its connection string"],
         ),
-        source("a source that is something else", "mongodb://{minio_host}/", &["{minio_host}: ", "invalid reply"]),
+        // Whether it answers what it does not understand, or waits for the end of the line, is chance.
+        source(
+            "a source that is something else",
+            "mongodb://{minio_host}/",
+            &["{minio_host}: ", "check its connection"],
+        ),
         source("a source of another set", "mongodb://{source_host}/?replicaSet=other", &["the source", "set `other`"]),
         source(
             "a source without encryption",

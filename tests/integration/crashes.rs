@@ -166,6 +166,7 @@ async fn a_crash_while_existing_collections_are_dropped_loses_nothing() -> Resul
     let dropping = |job: &str| {
         ferry(directory.path(), &source.uri(), &target.uri(), job, "crash_drop")
             .set("MONGOFERRY_EXISTING", "drop")
+            .set("MONGOFERRY_READ_ORDER", "natural")
             .set("MONGOFERRY_CREATE_INDEX", "background")
     };
     let leave_something = async |job: &str| {

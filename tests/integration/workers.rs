@@ -165,7 +165,11 @@ async fn a_named_lane_that_another_worker_holds_is_refused_and_its_holder_named(
 
 #[tokio::test]
 async fn lanes_of_one_shard_are_copied_by_as_many_workers_and_by_one() -> Result<(), Failure> {
-    let job = Job::new("lanes").await?.set("MONGOFERRY_LANES_PER_SHARD", "3").set("MONGOFERRY_PARTITION_SIZE", "4MiB");
+    let job = Job::new("lanes")
+        .await?
+        .set("MONGOFERRY_LANES_PER_SHARD", "3")
+        .set("MONGOFERRY_PARTITION_SIZE", "4MiB")
+        .set("MONGOFERRY_READ_ORDER", "id");
     job.prepare().await;
     let workers = ["0", "1"]
         .map(|lane| job.start(&["step", "copy", "--lane", lane]))
@@ -186,7 +190,8 @@ async fn lanes_of_one_shard_are_copied_by_as_many_workers_and_by_one() -> Result
     let together = Job::new("lanes_together")
         .await?
         .set("MONGOFERRY_LANES_PER_SHARD", "3")
-        .set("MONGOFERRY_PARTITION_SIZE", "4MiB");
+        .set("MONGOFERRY_PARTITION_SIZE", "4MiB")
+        .set("MONGOFERRY_READ_ORDER", "id");
     together.ferry.run(&["step", "all"]).await.expect(0);
     together.assert_committed().await
 }
