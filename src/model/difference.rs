@@ -229,7 +229,7 @@ mod tests {
             (
                 doc! { "a": long("") },
                 doc! { "a": long("y") },
-                "at a: source \"…yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy\" (205 bytes), target \"…yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy\" (206 bytes)",
+                "at a: source \"…yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy\" (205 bytes), target \"…yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy\" (206 bytes)",
             ),
             (
                 doc! { "a": f64::from_bits(0x7ff8_0000_0000_0000) },
