@@ -66,12 +66,9 @@ impl Job {
     }
 
     /// Runs verify in full, and holds what it finds against what it must find: a part of each text.
-    #[track_caller]
-    fn finds<'a>(&'a self, parts: &'a [&'a str]) -> impl Future<Output = Result<(), Failure>> + 'a {
-        async move {
-            self.ferry.run(FULL).await.expect(if parts.is_empty() { 0 } else { 4 });
-            self.has_found(parts).await
-        }
+    async fn finds(&self, parts: &[&str]) -> Result<(), Failure> {
+        self.ferry.run(FULL).await.expect(if parts.is_empty() { 0 } else { 4 });
+        self.has_found(parts).await
     }
 
     async fn has_found(&self, parts: &[&str]) -> Result<(), Failure> {
