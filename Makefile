@@ -4,10 +4,10 @@ FEATURES = --features crash-points
 SHELL = bash
 
 .DEFAULT_GOAL := help
-.PHONY: help build check test demo demo-minio kill-test clean cargo
+.PHONY: help build check test demo demo-minio kill-test limit-test bench bench-quick bench-profile clean cargo
 
 help: ## list the targets
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 cargo:
 	@command -v $(CARGO) >/dev/null || { echo "cargo is missing; install Rust from https://rustup.rs and run make again" >&2; exit 1; }
@@ -18,7 +18,7 @@ build: cargo ## build the binaries, for development
 check: cargo ## format, lints, and the tests of pure logic: under a minute when warm
 	$(CARGO) fmt --check
 	$(CARGO) clippy $(FEATURES) --all-targets -- -D warnings
-	$(CARGO) test $(FEATURES) --lib --test protocol
+	$(CARGO) test $(FEATURES) --lib --test protocol --test benchmark
 
 # MinIO takes the longest to install, so that begins first and goes on beside cargo's build.
 test: cargo ## all tests, on real servers, which are installed when they are missing
@@ -39,6 +39,20 @@ demo-minio: cargo ## the same with the state in a real MinIO
 
 kill-test: cargo ## copy 1,000,000 documents, killed at 15 random moments, and check everything
 	@infra/local/kill-test.sh
+
+limit-test: cargo ## measure for 30 seconds that a rate limit holds, with one worker and with three
+	MONGOFERRY_LONG_TESTS=1 $(CARGO) test $(FEATURES) --test integration a_rate_holds -- --nocapture --test-threads 1
+
+bench: cargo ## measure full copies beside what the target can insert at most and beside other tools: up to an hour
+	@infra/local/install.sh mongod >/dev/null
+	$(CARGO) bench --bench full_copy
+
+bench-quick: cargo ## the same with a tenth of the documents, once: a few minutes
+	@infra/local/install.sh mongod >/dev/null
+	BENCH_SCALE=0.1 BENCH_ROUNDS=1 $(CARGO) bench --bench full_copy
+
+bench-profile: cargo ## where mongoferry's CPU time goes on one set (SET=B): needs perf
+	@infra/local/bench-profile.sh "$(SET)"
 
 clean: ## remove what was built; installed servers stay in ~/.cache/mongoferry
 	rm -rf target

@@ -6,6 +6,7 @@
 
 use crate::config::layer::{self, RawArguments};
 use crate::error::{Error, Result};
+use crate::model::limit::Change;
 use crate::redact;
 use clap::builder::{PossibleValue, TypedValueParser};
 use clap::error::ErrorKind;
@@ -35,14 +36,28 @@ pub enum Command {
     },
     /// List the jobs of a state store.
     Jobs,
+    /// Show or change what limits a job while it runs.
+    Control {
+        /// What is to be changed; nothing is only shown.
+        change: Change,
+        /// As one JSON object.
+        json: bool,
+    },
     /// Give a job up.
     Abandon,
+    /// List the documents that are not on the target, or try them again.
+    Rejected {
+        /// As one JSON object.
+        json: bool,
+        /// Try them again.
+        retry: bool,
+    },
 }
 
 impl Command {
     /// Speaks to MongoDB, not only to the state store.
     pub fn connects(self) -> bool {
-        matches!(self, Command::Step(_) | Command::Abandon)
+        matches!(self, Command::Step(_) | Command::Abandon | Command::Rejected { retry: true, .. })
     }
 }
 
@@ -138,6 +153,13 @@ pub fn parse<I: IntoIterator<Item = OsString>>(arguments: I) -> Result<Parsed> {
             jobs.log.take_into(&mut raw);
             Command::Jobs
         }
+        Commands::Control(control) => {
+            control.job.take_into(&mut raw);
+            control.store.take_into(&mut raw);
+            control.log.take_into(&mut raw);
+            let change = Change::parse(control.changes.iter().map(String::as_str)).map_err(Error::bad_input)?;
+            Command::Control { change, json: control.json }
+        }
         Commands::Abandon(abandon) => {
             abandon.job.take_into(&mut raw);
             abandon.store.take_into(&mut raw);
@@ -147,6 +169,10 @@ pub fn parse<I: IntoIterator<Item = OsString>>(arguments: I) -> Result<Parsed> {
             raw.takeover = abandon.takeover;
             abandon.log.take_into(&mut raw);
             Command::Abandon
+        }
+        Commands::Rejected(rejected) => {
+            rejected.take_into(&mut raw);
+            Command::Rejected { json: rejected.json, retry: rejected.retry }
         }
         Commands::Completions { shell } => return Ok(Parsed::Print(completions(shell))),
     };
@@ -214,8 +240,12 @@ enum Commands {
     Status(StatusArguments),
     /// List the jobs of a state store
     Jobs(JobsArguments),
+    /// Show or change what limits a job while it runs, on whatever machine: rates, pause, resume
+    Control(ControlArguments),
     /// Undo what a job holds outside its state, and mark it abandoned
     Abandon(AbandonArguments),
+    /// List the documents that the target did not take, or try them again
+    Rejected(Box<RejectedArguments>),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -249,9 +279,13 @@ struct StepArguments {
     #[command(flatten)]
     resources: ResourceFlags,
     #[command(flatten)]
+    limits: LimitFlags,
+    #[command(flatten)]
     work: WorkFlags,
     #[command(flatten)]
     part: PartFlags,
+    #[command(flatten)]
+    http: HttpFlag,
     #[command(flatten)]
     log: LogFlags,
 }
@@ -266,8 +300,10 @@ impl StepArguments {
         self.reading.take_into(raw);
         self.verifying.take_into(raw);
         self.resources.take_into(raw);
+        self.limits.take_into(raw);
         self.work.take_into(raw);
         self.part.take_into(raw);
+        self.http.take_into(raw);
         self.log.take_into(raw);
     }
 }
@@ -297,6 +333,24 @@ struct JobsArguments {
 
 #[derive(Args)]
 #[command(next_line_help = true, after_help = SETTINGS_NOTE)]
+struct ControlArguments {
+    /// What to change: max-documents-per-second=N, max-bytes-per-second=SIZE (each also =none, or =default: what the flags
+    /// of each run say), pause, resume; without any, shows what was said. Workers notice it within about a second
+    #[arg(value_name = "CHANGE")]
+    changes: Vec<String>,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    job: JobFlag,
+    #[command(flatten)]
+    store: StoreFlags,
+    #[command(flatten)]
+    log: LogFlags,
+}
+
+#[derive(Args)]
+#[command(next_line_help = true, after_help = SETTINGS_NOTE)]
 struct AbandonArguments {
     #[command(flatten)]
     job: JobFlag,
@@ -316,6 +370,51 @@ struct AbandonArguments {
     takeover: bool,
     #[command(flatten)]
     log: LogFlags,
+}
+
+#[derive(Args)]
+#[command(next_line_help = true, after_help = SETTINGS_NOTE)]
+struct RejectedArguments {
+    /// Print one JSON object instead of text; docs/command-line.md describes it
+    #[arg(long)]
+    json: bool,
+    /// Once the copy is done, and before commit is: read each of them from the source again, as it is now, and write it
+    /// to the target; exits with 4 while some are left
+    #[arg(long)]
+    retry: bool,
+    #[command(flatten)]
+    job: JobFlag,
+    #[command(flatten)]
+    store: StoreFlags,
+    #[command(flatten)]
+    deployments: DeploymentFlags,
+    #[command(flatten)]
+    selection: SelectionFlags,
+    /// With --retry, for what has another document in its place: leave that, or let the source's document take its place,
+    /// or leave it and be done with it [default: report] [env: MONGOFERRY_ON_CONFLICT]
+    #[arg(long, help_heading = "In the target", value_name = "CHOICE", value_parser = Suggested(layer::ON_CONFLICT))]
+    on_conflict: Option<String>,
+    /// How long a silent worker counts as alive, 1s to 10m [default: 15s] [env: MONGOFERRY_LEASE]
+    #[arg(long, help_heading = "Time", value_name = "DURATION", allow_hyphen_values = true)]
+    lease: Option<String>,
+    /// Claim at once what another worker seems to hold, without waiting for its lease to run out
+    #[arg(long, help_heading = "Time")]
+    takeover: bool,
+    #[command(flatten)]
+    log: LogFlags,
+}
+
+impl RejectedArguments {
+    fn take_into(&self, raw: &mut RawArguments) {
+        self.job.take_into(raw);
+        self.store.take_into(raw);
+        self.deployments.take_into(raw);
+        self.selection.take_into(raw);
+        raw.set("on-conflict", &self.on_conflict);
+        raw.set("lease", &self.lease);
+        raw.takeover = self.takeover;
+        self.log.take_into(raw);
+    }
 }
 
 #[derive(Args)]
@@ -418,13 +517,15 @@ struct TargetFlags {
     /// With --existing drop: drop also what an earlier job has committed, and what may be live by now
     #[arg(long)]
     drop_committed: bool,
+    #[command(flatten)]
+    refused: RefusedFlags,
     /// Build indexes not at all; in the background, while documents arrive (unique and TTL indexes wait for the end); or
     /// when all documents are there [default: foreground] [env: MONGOFERRY_CREATE_INDEX]
     #[arg(long, value_name = "CHOICE", value_parser = Suggested(layer::CREATE_INDEX))]
     create_index: Option<String>,
     /// Whether the target refuses what a worker sends that has lost its lane to another one; it costs the target more the
     /// smaller the documents are [default: no] [env: MONGOFERRY_FENCE_WRITES]
-    #[arg(long, value_name = "yes|no", value_parser = Suggested(layer::FENCE_WRITES))]
+    #[arg(long, value_name = "CHOICE", value_parser = Suggested(layer::FENCE_WRITES))]
     fence_writes: Option<String>,
     /// Where commit writes MongoShake's checkpoint: a connection string, or `none` to keep it in the state alone [default:
     /// the target] [env: MONGOFERRY_CHECKPOINT_URI]
@@ -443,6 +544,7 @@ impl TargetFlags {
     fn take_into(&self, raw: &mut RawArguments) {
         raw.set("existing", &self.existing);
         raw.drop_committed = self.drop_committed;
+        self.refused.take_into(raw);
         raw.set("create-index", &self.create_index);
         raw.set("fence-writes", &self.fence_writes);
         raw.set("checkpoint-uri", &self.checkpoint_uri);
@@ -476,6 +578,27 @@ impl ResourceFlags {
 }
 
 #[derive(Args)]
+#[command(next_help_heading = "In the target")]
+struct RefusedFlags {
+    /// When a document that this job did not put there has the `_id` of one that is copied: leave it, as a finding; let
+    /// the source's document of now take its place; or leave it and only count it [default: report] [env:
+    /// MONGOFERRY_ON_CONFLICT]
+    #[arg(long, value_name = "CHOICE", value_parser = Suggested(layer::ON_CONFLICT))]
+    on_conflict: Option<String>,
+    /// How many documents of the whole job the target may refuse, for what is in them, before the copy stops with 4;
+    /// `mongoferry rejected` lists them [default: 0] [env: MONGOFERRY_MAX_REJECTED]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    max_rejected: Option<String>,
+}
+
+impl RefusedFlags {
+    fn take_into(&self, raw: &mut RawArguments) {
+        raw.set("on-conflict", &self.on_conflict);
+        raw.set("max-rejected", &self.max_rejected);
+    }
+}
+
+#[derive(Args)]
 #[command(next_help_heading = "Reading")]
 struct ReadingFlags {
     /// About how large the ranges are into which a collection is cut, which are copied side by side, 4KiB to 1TiB:
@@ -502,6 +625,26 @@ impl ReadingFlags {
         raw.set("lanes-per-shard", &self.lanes_per_shard);
         raw.set("read-order", &self.read_order);
         raw.set("read-preference", &self.read_preference);
+    }
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Limits")]
+struct LimitFlags {
+    /// The most documents a second that all workers of the job copy together, 1 to 1000000000; `mongoferry control`
+    /// changes it while they run [default: none] [env: MONGOFERRY_MAX_DOCUMENTS_PER_SECOND]
+    #[arg(long, value_name = "N|none", allow_hyphen_values = true)]
+    max_documents_per_second: Option<String>,
+    /// The most bytes a second, 1KiB to 1TiB, as the size of the documents' BSON; the same [default: none] [env:
+    /// MONGOFERRY_MAX_BYTES_PER_SECOND]
+    #[arg(long, value_name = "SIZE|none", allow_hyphen_values = true)]
+    max_bytes_per_second: Option<String>,
+}
+
+impl LimitFlags {
+    fn take_into(&self, raw: &mut RawArguments) {
+        raw.set("max-documents-per-second", &self.max_documents_per_second);
+        raw.set("max-bytes-per-second", &self.max_bytes_per_second);
     }
 }
 
@@ -579,6 +722,21 @@ impl PartFlags {
 
 #[derive(Args)]
 #[command(next_help_heading = "Output")]
+struct HttpFlag {
+    /// Serve a page with the progress here while the step runs, and /progress, /metrics and /healthz: 127.0.0.1:9216, or
+    /// :9216, which is the same; port 0 takes any that is free [default: nothing is served] [env: MONGOFERRY_HTTP]
+    #[arg(long, value_name = "ADDRESS")]
+    http: Option<String>,
+}
+
+impl HttpFlag {
+    fn take_into(&self, raw: &mut RawArguments) {
+        raw.set("http", &self.http);
+    }
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Output")]
 struct LogFlags {
     /// Results and logs as text, with a progress bar on a terminal; or as JSON lines for machines [default: text] [env:
     /// MONGOFERRY_LOG_FORMAT]
@@ -645,7 +803,7 @@ mod tests {
     #[test]
     fn help_texts() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/help");
-        for command in ["", "step", "status", "jobs", "abandon", "completions"] {
+        for command in ["", "step", "status", "jobs", "control", "abandon", "rejected", "completions"] {
             let (name, words) =
                 if command.is_empty() { ("mongoferry", vec!["--help"]) } else { (command, vec![command, "--help"]) };
             let text = format!("{}\n", printed(&words));

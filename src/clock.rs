@@ -70,6 +70,13 @@ pub fn wall_since(moment: &str) -> Option<Duration> {
     Some(SystemTime::now().duration_since(then).unwrap_or_default())
 }
 
+/// The time from one moment of the wall clock to a later one, as [`wall`] writes them; `None` when it is the other way
+/// round, or one is no such moment. Nothing is decided by it.
+pub fn wall_between(earlier: &str, later: &str) -> Option<Duration> {
+    let [earlier, later] = [earlier, later].map(|moment| humantime::parse_rfc3339(moment).ok());
+    later?.duration_since(earlier?).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,6 +89,13 @@ mod tests {
         assert_eq!(before - (after + Duration::from_secs(1)), Duration::ZERO);
         assert_eq!((before + Duration::from_secs(2)) - before, Duration::from_secs(2));
         assert!(before + Duration::MAX > after);
+    }
+
+    #[test]
+    fn time_between_two_moments_of_the_wall_clock() {
+        let (one, other) = ("2026-11-23T11:00:39.500Z", "2026-11-23T11:01:00.000Z");
+        assert_eq!(wall_between(one, other), Some(Duration::from_millis(20_500)));
+        assert_eq!((wall_between(other, one), wall_between("yesterday", one)), (None, None));
     }
 
     #[test]

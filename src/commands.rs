@@ -4,16 +4,21 @@ use crate::abandon;
 use crate::cli::{Command, StepName};
 use crate::config::Settings;
 use crate::context::Context;
+use crate::control;
 use crate::driver::{self, Named};
 use crate::error::{Error, Result};
+use crate::http;
+use crate::model::limit::Change;
+use crate::model::reject::Rejected;
 use crate::model::step::Step;
 use crate::output;
 use crate::progress;
+use crate::rejected::{self, Retried};
 use crate::state::document::Documents;
-use crate::status::{self, Status};
+use crate::status::{self, text};
 use crate::stop::{Reason, Stop};
 use crate::telemetry::LogFormat;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -57,17 +62,26 @@ async fn run_async(command: Command, settings: Settings) -> Result<Outcome> {
         Command::Step(step) => run_steps(&context, step).await,
         Command::Status { json } => show_status(&context, json).await,
         Command::Jobs => list_jobs(&context).await,
+        Command::Rejected { json, retry: false } => list_rejected(&context, json).await,
+        Command::Rejected { json, retry: true } => retry_rejected(&context, json).await,
+        Command::Control { change, json } => show_control(&context, change, json).await,
         Command::Abandon => output::result_line(&abandon::run(&context).await?).map(|()| Outcome::Done),
     }
 }
 
 async fn run_steps(context: &Context, name: StepName) -> Result<Outcome> {
-    let shown = progress::show(context);
+    // Before anything is connected to: an address that cannot be had is bad input.
+    let listening = match context.settings.http {
+        Some(address) => Some(http::listen(address).await?),
+        None => None,
+    };
+    let (shown, looks) = progress::show(context, listening.is_some());
+    let served = listening.map(|listening| http::serve(listening, context, looks));
     let result = match single(name) {
         None => driver::run_all(context).await,
         Some(step) => driver::run_step(context, step, Named::ByHand).await,
     };
-    drop(shown);
+    drop((served, shown));
     let is_json = context.settings.log_format == LogFormat::Json;
     match result? {
         driver::Outcome::Done { step, summary } => {
@@ -113,7 +127,22 @@ async fn show_status(context: &Context, as_json: bool) -> Result<Outcome> {
         let value = serde_json::to_value(&status).map_err(|error| Error::internal(error.to_string()))?;
         output::result_json(&value)?;
     } else {
-        output::result_line(&text(&status))?;
+        output::result_line(&text::whole(&status))?;
+    }
+    Ok(Outcome::Done)
+}
+
+async fn show_control(context: &Context, change: Change, as_json: bool) -> Result<Outcome> {
+    let control = control::run(context, change).await?;
+    let name = context.settings.job.to_string();
+    if as_json {
+        let mut value = json!({ "job": name });
+        if let (Some(value), Ok(Value::Object(fields))) = (value.as_object_mut(), serde_json::to_value(&control)) {
+            value.extend(fields);
+        }
+        output::result_json(&value)?;
+    } else {
+        output::result_line(&format!("{name}: {}", control.text()))?;
     }
     Ok(Outcome::Done)
 }
@@ -125,51 +154,64 @@ async fn list_jobs(context: &Context) -> Result<Outcome> {
     for name in names {
         let documents = Documents::new(std::sync::Arc::clone(store), name);
         if let Some(status) = status::read(&documents, name).await? {
-            output::result_line(&headline(&status))?;
+            output::result_line(&text::headline(&status))?;
         }
     }
     Ok(Outcome::Done)
 }
 
-fn headline(status: &Status) -> String {
-    let word = word(status);
-    let Status { job, documents, bytes, .. } = status;
-    format!(
-        "{job}: {word}, {} of about {} documents, {} of about {}",
-        documents.written,
-        documents.estimated_total.max(documents.written),
-        indicatif::HumanBytes(bytes.written),
-        indicatif::HumanBytes(bytes.estimated_total.max(bytes.written)),
-    )
+async fn list_rejected(context: &Context, as_json: bool) -> Result<Outcome> {
+    let rejected = rejected::list(context).await?;
+    if as_json {
+        let shown: Vec<Value> = rejected.iter().map(rejected_json).collect();
+        output::result_json(&json!({ "job": context.settings.job.to_string(), "rejected": shown }))?;
+    } else {
+        for one in &rejected {
+            let Rejected { namespace, cause, code, reason, size, .. } = one;
+            let line = format!("{namespace} {} {cause} (code {code}, {size} bytes): {reason}", one.id_as_json());
+            output::result_line(line.trim_end_matches([':', ' ']))?;
+        }
+        if rejected.is_empty() {
+            output::result_line("nothing is rejected")?;
+        }
+    }
+    Ok(Outcome::Done)
 }
 
-fn word(status: &Status) -> String {
-    serde_json::to_value(status.status).ok().and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default()
+fn rejected_json(one: &Rejected) -> Value {
+    json!({
+        "namespace": one.namespace,
+        "target": one.target,
+        "id": one.id_as_json(),
+        "cause": one.cause,
+        "code": one.code,
+        "reason": one.reason,
+        "size": one.size,
+    })
 }
 
-/// A status for people.
-fn text(status: &Status) -> String {
-    let mut lines = vec![headline(status)];
-    for step in &status.steps {
-        let summary = if step.summary.is_empty() { String::new() } else { format!("  {}", step.summary) };
-        lines.push(format!("  {:<9} {:<9}{summary}", step.step.name(), step.status).trim_end().to_owned());
+async fn retry_rejected(context: &Context, as_json: bool) -> Result<Outcome> {
+    let Some(Retried { settled, left }) = rejected::retry(context).await? else {
+        let reason = context.stop.reason().map_or("stopped", Reason::text);
+        output::result_line(&format!("yielded: {reason}; run the same command again"))?;
+        return Ok(Outcome::Yield);
+    };
+    if as_json {
+        let shown: Vec<Value> = left.iter().map(rejected_json).collect();
+        let result = json!({ "job": context.settings.job.to_string(), "settled": settled, "rejected": shown });
+        output::result_json(&result)?;
+    } else {
+        output::result_line(&format!("{settled} documents are settled, {} are left", left.len()))?;
     }
-    for lane in &status.lanes {
-        lines.push(format!(
-            "  lane {}/{}: {}, {} of {} partitions, {} documents, claimed {} times",
-            lane.shard, lane.lane, lane.status, lane.finished, lane.partitions, lane.written, lane.epoch
-        ));
+    match left.first() {
+        None => Ok(Outcome::Done),
+        Some(first) => Err(Error::findings(format!(
+            "{} documents are not on the target still, the first: {} {}; mend the cause and retry, or accept them with --accept-findings at commit",
+            left.len(),
+            first.namespace,
+            first.text()
+        ))),
     }
-    if let Some(replayed) = status.documents.replayed.filter(|replayed| *replayed > 0) {
-        lines.push(format!("  {replayed} documents were sent once more after a stop, and recognised"));
-    }
-    for (name, checkpoint) in status.checkpoint.iter().flatten() {
-        lines.push(format!("  checkpoint of {name}: Timestamp({}, {})", checkpoint.seconds, checkpoint.increment));
-    }
-    lines.extend(status.error.iter().map(|error| format!("  stopped at: {error}")));
-    lines.extend(status.findings.iter().map(|finding| format!("  finding: {} {}", finding.namespace, finding.text)));
-    lines.extend(status.notes.iter().map(|note| format!("  note: {} {}", note.namespace, note.text)));
-    lines.join("\n")
 }
 
 /// Asks the run to stop at the first SIGINT or SIGTERM, and ends the process at the second.

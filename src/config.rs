@@ -13,16 +13,19 @@ use crate::cli::Command;
 use crate::connection_string::ConnectionString;
 use crate::environment::Environment;
 use crate::error::{Error, Result};
-use crate::model::choice::{Against, CreateIndex, Existing, ReadOrder, ReadPreference, Verify};
+use crate::http;
+use crate::model::choice::{Against, CreateIndex, Existing, OnConflict, ReadOrder, ReadPreference, Verify};
 use crate::model::job_name::JobName;
+use crate::model::limit::{Quantity, RateLimits};
 use crate::model::namespace::{Filter, Namespace, Pattern, Renames};
 use crate::model::size;
 use crate::telemetry::LogFormat;
 use layer::{
-    AGAINST, CREATE_INDEX, EXISTING, FENCE_WRITES, Given, LOG_FORMATS, LOG_LEVELS, Layers, Places, READ_ORDER,
-    READ_PREFERENCE, RawArguments, SETTINGS, VERIFY, nearest,
+    AGAINST, CREATE_INDEX, EXISTING, FENCE_WRITES, Given, LOG_FORMATS, LOG_LEVELS, Layers, ON_CONFLICT, Places,
+    READ_ORDER, READ_PREFERENCE, RawArguments, SETTINGS, VERIFY, nearest,
 };
 use std::fmt;
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -139,6 +142,10 @@ pub struct Settings {
     pub existing: Existing,
     /// They may be dropped although an earlier job committed them.
     pub drop_committed: bool,
+    /// What happens to a foreign document in the way.
+    pub on_conflict: OnConflict,
+    /// How many documents servers may refuse before the copy stops.
+    pub max_rejected: u64,
     /// When indexes are built.
     pub create_index: CreateIndex,
     /// Whether the target refuses what a worker sends that has lost its lane.
@@ -167,6 +174,8 @@ pub struct Settings {
     pub max_readers: usize,
     /// How many batches it sends at once at most.
     pub max_writers: usize,
+    /// The most that all workers of the job send a second, until `control` says otherwise.
+    pub rate_limits: RateLimits,
     /// When to begin to stop; never when none.
     pub time_budget: Option<Duration>,
     /// How often a lane saves: at most a third of the lease.
@@ -182,6 +191,8 @@ pub struct Settings {
     pub lane: Option<u32>,
     /// Only this collection, by its name in the source.
     pub namespace: Option<Namespace>,
+    /// Where progress is served over HTTP; nowhere when none.
+    pub http: Option<SocketAddr>,
     /// How results and logs look.
     pub log_format: LogFormat,
     /// The least important lines to log.
@@ -272,6 +283,12 @@ impl Resolver<'_> {
             renames: self.renames()?,
             existing,
             drop_committed: self.layers.flags.drop_committed,
+            on_conflict: self.word("on-conflict", ON_CONFLICT, &OnConflict::ALL)?.unwrap_or_default(),
+            max_rejected: self
+                .parsed("max-rejected", |text| {
+                    text.parse().map_err(|_| "write a number of documents, from 0 on".to_owned())
+                })?
+                .unwrap_or_default(),
             create_index: self.word("create-index", CREATE_INDEX, &CreateIndex::ALL)?.unwrap_or_default(),
             fence_writes: self.word("fence-writes", FENCE_WRITES, &[true, false])?.unwrap_or_default(),
             checkpoint_uri: self.checkpoint_uri()?,
@@ -288,6 +305,10 @@ impl Resolver<'_> {
             memory: self.size("memory", MEMORY_RANGE)?.unwrap_or(DEFAULT_MEMORY),
             max_readers: self.number("max-readers", READERS_RANGE)?.unwrap_or(DEFAULT_MAX_READERS) as usize,
             max_writers: self.number("max-writers", WRITERS_RANGE)?.unwrap_or(DEFAULT_MAX_WRITERS) as usize,
+            rate_limits: RateLimits {
+                documents: self.rate_limit(Quantity::Documents)?,
+                bytes: self.rate_limit(Quantity::Bytes)?,
+            },
             time_budget: self.duration("time-budget", SHORTEST_TIME_BUDGET..=Duration::MAX)?,
             save_interval: self.save_interval(&state, lease)?,
             lease,
@@ -295,6 +316,7 @@ impl Resolver<'_> {
             shard: self.parsed("shard", parse_shard)?,
             lane: self.parsed("lane", |text| text.parse().map_err(|_| "a lane is a number from 0 on".to_owned()))?,
             namespace: self.parsed("namespace", Namespace::parse_valid)?,
+            http: self.parsed("http", http::address::parse)?,
             log_format: self.word("log-format", LOG_FORMATS, &[LogFormat::Text, LogFormat::Json])?.unwrap_or_default(),
             log_level: self.word("log-level", LOG_LEVELS, &levels)?.unwrap_or(default_level),
             quiet,
@@ -344,6 +366,10 @@ impl Resolver<'_> {
             }
             Err(format!("must be from {} to {}", size::show(*range.start()), size::show(*range.end())))
         })
+    }
+
+    fn rate_limit(&self, quantity: Quantity) -> Result<Option<u64>> {
+        Ok(self.parsed(quantity.name(), |text| quantity.parse(text))?.flatten())
     }
 
     fn verify(&self) -> Result<Verify> {

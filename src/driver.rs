@@ -277,6 +277,7 @@ pub async fn finish_parts(context: &Context, progress: StepProgress) -> Result<O
         lease: crate::model::lease::Lease::free(),
         status: WorkStatus::Done,
         started: now.clone(),
+        claimed: None,
         saved: now.clone(),
         finished: Some(now),
         progress,

@@ -62,7 +62,8 @@ fn write_result(text: &str) -> Result<()> {
     }
 }
 
-fn redacted(value: &Value) -> Value {
+/// A result without secrets, whatever it is written to.
+pub fn redacted(value: &Value) -> Value {
     match value {
         Value::String(text) => Value::String(redact(text).into_owned()),
         Value::Array(values) => Value::Array(values.iter().map(redacted).collect()),

@@ -1,28 +1,34 @@
 //! How far a job is, from the state store alone: no server is asked, nothing is changed, and it works while the job
 //! runs anywhere. All counts come from saved documents, so they never go down.
 
+mod reader;
+#[cfg(test)]
+pub mod samples;
+pub mod text;
+
+pub use reader::Reader;
+
 use crate::clock;
+use crate::control::ControlStatus;
 use crate::error::Result;
-use crate::model::catalog::{CatalogEntry, Ordinal};
+use crate::model::catalog::Ordinal;
+use crate::model::choice::CreateIndex;
 use crate::model::counts::Counts;
 use crate::model::finding::{Finding, Note};
-use crate::model::job::{CheckpointMap, JobRecord};
-use crate::model::lane::{LaneProgress, PartitionRecord};
+use crate::model::job::Optime;
+use crate::model::lane::LaneProgress;
 use crate::model::lease::Lease;
 use crate::model::namespace::Namespace;
-use crate::model::plan::{PartitionNumber, PartitionSpec};
+use crate::model::reject;
+use crate::model::speed::{Moved, Rate, percent};
 use crate::model::step::Step;
-use crate::model::work::{StepProgress, UnitProgress, Work, WorkStatus};
+use crate::model::work::{Work, WorkStatus};
 use crate::process;
 use crate::state::document::Documents;
-use crate::state::keys;
-use crate::state::pages::{self, CatalogHead, PlanHead};
-use futures_util::{StreamExt, TryStreamExt, stream};
+use crate::state::rejects::Repair;
+use reader::{Catalog, Facts, LaneFacts, Listed, Units};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
-
-/// How many documents are read at once.
-const PARALLEL: usize = 16;
 
 /// After how many lease times without a save a worker is shown as stopped. Only shown: nothing is decided by it.
 const SILENT_LEASES: u32 = 2;
@@ -33,6 +39,8 @@ const SILENT_LEASES: u32 = 2;
 pub enum JobStatus {
     /// A worker is at it.
     Running,
+    /// A worker is at the copy, and sends nothing until `mongoferry control … resume`.
+    Paused,
     /// Its worker ran out of time, or was told to stop; the same command goes on.
     Yielded,
     /// Nobody is at it: killed, or between two commands; the same command goes on.
@@ -58,6 +66,13 @@ pub struct Status {
     pub status: JobStatus,
     /// Why, when it failed.
     pub error: Option<String>,
+    /// How much of the documents is copied, by their bytes: from 0 to 100, with one decimal. None before it is planned.
+    pub percent: Option<f64>,
+    /// How fast the lanes are that are being copied, each over the time since it was claimed. None when none is, or
+    /// when it cannot be known.
+    pub rate: Option<Rate>,
+    /// How long the rest of the documents takes at that rate, in seconds. None when that cannot be known.
+    pub eta_seconds: Option<u64>,
     /// The steps, in order.
     pub steps: Vec<StepStatus>,
     /// Documents.
@@ -68,12 +83,17 @@ pub struct Status {
     pub namespaces: Vec<NamespaceStatus>,
     /// The lanes.
     pub lanes: Vec<LaneStatus>,
+    /// What `control` has said.
+    pub control: ControlStatus,
     /// What a person must mend or accept.
     pub findings: Vec<Finding>,
     /// What a person should know.
     pub notes: Vec<Note>,
     /// The checkpoints by replica set (`ckptMap`), once captured.
     pub checkpoint: Option<BTreeMap<String, CheckpointStatus>>,
+    /// By the run that holds any work: when the one that was saved longest ago was saved.
+    #[serde(skip)]
+    pub saved_by: BTreeMap<String, String>,
 }
 
 /// A step.
@@ -81,7 +101,7 @@ pub struct Status {
 pub struct StepStatus {
     /// Its name.
     pub step: Step,
-    /// `pending`, `running`, `yielded`, `stopped`, `findings`, `failed`, `done` or `abandoned`.
+    /// `pending`, `running`, `paused`, `yielded`, `stopped`, `findings`, `failed`, `done` or `abandoned`.
     pub status: String,
     /// When it was first claimed.
     pub started: Option<String>,
@@ -89,6 +109,17 @@ pub struct StepStatus {
     pub finished: Option<String>,
     /// Its result in a sentence.
     pub summary: String,
+    /// How many collections it is through with, for copy, index and verify.
+    pub collections: Option<Part>,
+}
+
+/// So many of so many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Part {
+    /// Those that are done.
+    pub done: usize,
+    /// All of them.
+    pub total: usize,
 }
 
 /// Counts of documents, or of their bytes.
@@ -124,6 +155,19 @@ pub struct NamespaceStatus {
     pub written: u64,
     /// Documents not on the target.
     pub rejected: u64,
+    /// The size of its documents as the source's metadata said at discover.
+    pub estimated_bytes: u64,
+    /// The size of those on the target as they should be.
+    pub written_bytes: u64,
+    /// How much of it is copied, as for the whole job. None before it is planned, and for what is not copied.
+    pub percent: Option<f64>,
+    /// Its partitions.
+    pub partitions: u32,
+    /// Those that are finished.
+    pub finished: u32,
+    /// What is left of it.
+    #[serde(skip)]
+    left: Moved,
 }
 
 /// A lane.
@@ -147,6 +191,10 @@ pub struct LaneStatus {
     pub finished: u32,
     /// Documents on the target as they should be.
     pub written: u64,
+    /// Their size.
+    pub written_bytes: u64,
+    /// How fast it is since it was last claimed. None when nobody is at it, or when it cannot be known.
+    pub rate: Option<Rate>,
 }
 
 /// A checkpoint.
@@ -160,182 +208,217 @@ pub struct CheckpointStatus {
     pub ckpt: i64,
 }
 
+impl Status {
+    /// What the copy is through with.
+    pub fn moved(&self) -> Moved {
+        Moved { documents: self.documents.read, bytes: self.bytes.read }
+    }
+
+    /// What is left to copy, as far as the estimates of the unfinished collections go.
+    pub fn left(&self) -> Moved {
+        self.namespaces.iter().map(|namespace| namespace.left).sum()
+    }
+
+    /// The step that it is in: the first one that is not done.
+    pub fn step(&self) -> Option<&StepStatus> {
+        self.steps.iter().find(|step| step.status != "done")
+    }
+}
+
+impl JobStatus {
+    /// All of them.
+    pub const ALL: [JobStatus; 8] = [
+        JobStatus::Running,
+        JobStatus::Paused,
+        JobStatus::Yielded,
+        JobStatus::Stopped,
+        JobStatus::Findings,
+        JobStatus::Failed,
+        JobStatus::Done,
+        JobStatus::Abandoned,
+    ];
+
+    /// Its word, as in JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            JobStatus::Running => "running",
+            JobStatus::Paused => "paused",
+            JobStatus::Yielded => "yielded",
+            JobStatus::Stopped => "stopped",
+            JobStatus::Findings => "findings",
+            JobStatus::Failed => "failed",
+            JobStatus::Done => "done",
+            JobStatus::Abandoned => "abandoned",
+        }
+    }
+}
+
 /// Everything about a job, or `None` when the store has nothing of it.
 ///
 /// # Errors
 /// Those of the state store.
 pub async fn read(documents: &Documents, name: &str) -> Result<Option<Status>> {
-    let steps = read_steps(documents).await?;
-    let job: Option<JobRecord> = value(documents, keys::JOB).await?;
-    if job.is_none() && steps.is_empty() {
-        return Ok(None);
-    }
-    let checkpoints: Option<CheckpointMap> = value(documents, keys::CHECKPOINT).await?;
-    let head: Option<CatalogHead> = value(documents, keys::CATALOG).await?;
-    let catalog = if head.is_some() { pages::read_catalog(documents).await? } else { Vec::new() };
-    let lanes = read_lanes(documents).await?;
-    let index = read_units(documents, Step::Index).await?;
-    let verify = read_units(documents, Step::Verify).await?;
+    Reader::new(documents.clone()).status(name).await
+}
 
+impl Reader {
+    /// The same once more, reading only what may have changed.
+    ///
+    /// # Errors
+    /// Those of the state store.
+    pub async fn status(&mut self, name: &str) -> Result<Option<Status>> {
+        Ok(self.read().await?.map(|facts| status(name, facts)))
+    }
+}
+
+fn status(name: &str, facts: Facts<'_>) -> Status {
+    let Facts { job, steps, checkpoints, catalog, lanes, index, verify, control, rejects } = &facts;
     let counts: Counts = lanes.iter().filter_map(|lane| lane.work.as_ref()).map(|work| work.progress.counts()).sum();
-    let (findings, notes) = remarks(&steps, &lanes, &[&index, &verify]);
+    let settled: u64 = rejects.repairs.iter().map(|repair| repair.ids.len() as u64).sum();
+    let counts = rejects.repairs.iter().fold(counts, |counts, repair| counts + repair.counts);
     let mut all: Vec<Standing> = steps.values().map(Standing::of).collect();
     all.extend(lanes.iter().filter_map(|lane| lane.work.as_ref()).map(Standing::of));
-    all.extend(index.iter().chain(&verify).map(Standing::of));
+    all.extend(index.units.values().chain(verify.units.values()).map(|unit| unit.standing.clone()));
     let is_committed = steps.get(&Step::Commit).is_some_and(|work| work.status == WorkStatus::Done);
     let is_abandoned = job.as_ref().is_some_and(|job| job.abandoned.is_some());
-    let (status, error) = job_status(&all, is_committed, is_abandoned);
-    Ok(Some(Status {
+    let (mut status, error) = job_status(&all, is_committed, is_abandoned);
+    let (findings, notes) = remarks(&facts);
+    let namespaces = catalog.map_or_else(Vec::new, |catalog| namespaces(catalog, lanes, &rejects.repairs));
+    let is_copied = steps.get(&Step::Copy).is_some_and(|work| work.status == WorkStatus::Done);
+    let left: Moved = namespaces.iter().map(|namespace| namespace.left).sum();
+    let mut lane_statuses: Vec<LaneStatus> = lanes.iter().map(lane_status).collect();
+    let rate = lane_statuses.iter().filter_map(|lane| lane.rate).reduce(|one, other| one + other);
+    let mut step_statuses: Vec<StepStatus> =
+        Step::ALL.iter().map(|step| step_status(*step, &facts, &namespaces)).collect();
+    if control.as_ref().is_some_and(|control| control.paused) {
+        show_paused(&mut status, &mut step_statuses, &mut lane_statuses);
+    }
+    Status {
         job: name.to_owned(),
-        id: job.map(|job| job.id),
+        id: job.as_ref().map(|job| job.id.clone()),
         status,
         error,
-        steps: Step::ALL.iter().map(|step| step_status(*step, &steps, &lanes, &index, &verify)).collect(),
+        percent: (!lanes.is_empty()).then(|| done_percent(Moved::of(&counts), left, is_copied)),
+        rate,
+        eta_seconds: rate.and_then(|rate| rate.eta(left)).map(|eta| eta.as_secs()),
+        steps: step_statuses,
         documents: Amounts {
-            estimated_total: head.as_ref().map_or(0, |head| head.documents),
+            estimated_total: catalog.map_or(0, |catalog| catalog.documents),
             read: counts.read,
             written: counts.written,
             replaced: counts.replaced,
-            rejected: counts.rejected,
+            rejected: counts.rejected.saturating_sub(settled),
             replayed: Some(counts.replayed),
         },
         bytes: Amounts {
-            estimated_total: head.as_ref().map_or(0, |head| head.bytes),
+            estimated_total: catalog.map_or(0, |catalog| catalog.bytes),
             read: counts.read_bytes,
             written: counts.written_bytes,
             replaced: counts.replaced_bytes,
             rejected: counts.rejected_bytes,
             replayed: None,
         },
-        namespaces: namespaces(&catalog, &lanes),
-        lanes: lanes.iter().map(LaneFacts::status).collect(),
+        saved_by: saved_by(&all),
+        namespaces,
+        lanes: lane_statuses,
+        control: control.as_ref().into(),
         findings,
         notes,
         checkpoint: checkpoints.map(|map| {
-            let shown = |after: crate::model::job::Optime| CheckpointStatus {
+            let shown = |after: Optime| CheckpointStatus {
                 seconds: after.seconds,
                 increment: after.increment,
                 ckpt: after.as_int64(),
             };
-            map.checkpoints.into_iter().map(|(name, checkpoint)| (name, shown(checkpoint.after))).collect()
+            map.checkpoints.iter().map(|(name, checkpoint)| (name.clone(), shown(checkpoint.after))).collect()
         }),
-    }))
-}
-
-async fn value<T: crate::state::document::Document>(documents: &Documents, key: &str) -> Result<Option<T>> {
-    Ok(documents.read(key).await?.map(|stored| stored.value))
-}
-
-async fn read_steps(documents: &Documents) -> Result<BTreeMap<Step, Work<StepProgress>>> {
-    let mut steps = BTreeMap::new();
-    for step in Step::ALL {
-        if let Some(work) = value(documents, &keys::step(step)).await? {
-            steps.insert(step, work);
-        }
-    }
-    Ok(steps)
-}
-
-/// A lane as it was planned, as it stands, and what it has proven.
-struct LaneFacts {
-    shard: String,
-    number: u32,
-    partitions: Vec<PartitionSpec>,
-    work: Option<Work<LaneProgress>>,
-    sealed: Vec<PartitionRecord>,
-}
-
-impl LaneFacts {
-    fn status(&self) -> LaneStatus {
-        let progress = self.work.as_ref().map(|work| &work.progress);
-        LaneStatus {
-            shard: self.shard.clone(),
-            lane: self.number,
-            status: self.work.as_ref().map_or("pending".to_owned(), |work| Standing::of(work).word()),
-            epoch: self.work.as_ref().map_or(0, |work| work.lease.epoch.0),
-            host: self.work.as_ref().and_then(|work| work.lease.holder.as_ref()).map(|holder| holder.host.clone()),
-            saved: self.work.as_ref().map(|work| work.saved.clone()),
-            partitions: self.partitions.len() as u32,
-            finished: progress.map_or(0, LaneProgress::finished_partitions),
-            written: progress.map_or(0, |progress| progress.counts().written),
-        }
-    }
-
-    fn finished(&self) -> impl Iterator<Item = &PartitionRecord> {
-        let latest = self.work.iter().flat_map(|work| &work.progress.finished);
-        self.sealed.iter().chain(latest)
     }
 }
 
-async fn read_lanes(documents: &Documents) -> Result<Vec<LaneFacts>> {
-    let Some(plan) = value::<PlanHead>(documents, keys::PLAN).await? else { return Ok(Vec::new()) };
-    let mut lanes = Vec::new();
-    for planned in &plan.lanes {
-        let work: Option<Work<LaneProgress>> = value(documents, &keys::lane(&planned.lane)).await?;
-        let segments = work.as_ref().map_or(0, |work| work.progress.segments);
-        lanes.push(LaneFacts {
-            shard: planned.lane.shard.clone(),
-            number: planned.lane.number,
-            partitions: pages::read_lane(documents, &plan, planned).await?.partitions,
-            sealed: pages::read_proofs(documents, &planned.lane, segments).await?,
-            work,
-        });
+/// Where a worker is at the copy of a job that is paused, says so: it is the copy that is paused, and nothing else.
+fn show_paused(job: &mut JobStatus, steps: &mut [StepStatus], lanes: &mut [LaneStatus]) {
+    let is_running = |status: &str| status == "running";
+    let Some(copy) = steps.iter_mut().find(|step| step.step == Step::Copy && is_running(&step.status)) else { return };
+    let words = lanes.iter_mut().map(|lane| &mut lane.status).filter(|status| is_running(status));
+    words.chain([&mut copy.status]).for_each(|status| *status = "paused".to_owned());
+    *job = JobStatus::Paused;
+}
+
+/// By bytes where there are any, else by documents.
+fn done_percent(done: Moved, left: Moved, is_done: bool) -> f64 {
+    match done + left {
+        Moved { bytes: 0, .. } => percent(done.documents, left.documents, is_done),
+        Moved { .. } => percent(done.bytes, left.bytes, is_done),
     }
-    Ok(lanes)
 }
 
-/// Every share of a step that is in the state.
-async fn read_units(documents: &Documents, step: Step) -> Result<Vec<Work<UnitProgress>>> {
-    let keys = documents.list(&keys::units(step)).await?;
-    let read = |key: String| async move { value(documents, &key).await };
-    let units: Vec<Option<Work<UnitProgress>>> = stream::iter(keys).map(read).buffered(PARALLEL).try_collect().await?;
-    Ok(units.into_iter().flatten().collect())
+fn lane_status(lane: &LaneFacts<'_>) -> LaneStatus {
+    let work = lane.work.as_ref();
+    let counts = work.map_or_else(Counts::default, |work| work.progress.counts());
+    LaneStatus {
+        shard: lane.name.shard.clone(),
+        lane: lane.name.number,
+        status: work.map_or("pending", |work| Standing::of(work).word()).to_owned(),
+        epoch: work.map_or(0, |work| work.lease.epoch.0),
+        host: work.and_then(|work| work.lease.holder.as_ref()).map(|holder| holder.host.clone()),
+        saved: work.map(|work| work.saved.clone()),
+        partitions: lane.partitions.len() as u32,
+        finished: work.map_or(0, |work| work.progress.finished_partitions()),
+        written: counts.written,
+        written_bytes: counts.written_bytes,
+        rate: work.and_then(lane_rate),
+    }
 }
 
-fn remarks(
-    steps: &BTreeMap<Step, Work<StepProgress>>,
-    lanes: &[LaneFacts],
-    units: &[&Vec<Work<UnitProgress>>],
-) -> (Vec<Finding>, Vec<Note>) {
+/// How fast a lane is: what it counted since its worker claimed it, over the time from then to its last save. Both
+/// times are of one worker's clock.
+fn lane_rate(work: &Work<LaneProgress>) -> Option<Rate> {
+    let standing = Standing::of(work);
+    if standing.status != WorkStatus::Running || standing.is_silent {
+        return None;
+    }
+    let time = clock::wall_between(work.claimed.as_deref()?, &work.saved)?;
+    Rate::between(work.progress.counted_before, Moved::of(&work.progress.counts()), time)
+}
+
+fn remarks(facts: &Facts<'_>) -> (Vec<Finding>, Vec<Note>) {
     let (mut findings, mut notes) = (Vec::new(), Vec::new());
-    for work in steps.values() {
+    for work in facts.steps.values() {
         findings.extend(work.progress.findings.iter().cloned());
         notes.extend(work.progress.notes.iter().cloned());
     }
-    for lane in lanes {
-        let numbers: HashMap<PartitionNumber, &PartitionSpec> =
-            lane.partitions.iter().map(|partition| (partition.number, partition)).collect();
-        let open = lane.work.iter().flat_map(|work| &work.progress.open);
-        let open = open.filter_map(|(number, open)| Some((numbers.get(number)?.source.clone(), &open.findings)));
-        let finished = lane.finished().map(|record| (record.partition.source.clone(), &record.findings));
-        for (namespace, found) in finished.chain(open) {
-            findings.extend(found.kept.iter().cloned());
-            if found.more > 0 {
-                findings.push(Finding { namespace, text: format!("has {} more findings like these", found.more) });
-            }
-        }
-        notes.extend(lane.finished().flat_map(|record| record.notes.iter().cloned()));
+    for lane in &facts.lanes {
+        findings.extend(lane.findings());
+        notes.extend(lane.proven.notes.iter().cloned());
     }
-    for work in units.iter().flat_map(|units| units.iter()) {
-        findings.extend(work.progress.findings.iter().cloned());
-        notes.extend(work.progress.notes.iter().cloned());
+    for unit in facts.index.units.values().chain(facts.verify.units.values()) {
+        findings.extend(unit.findings.iter().cloned());
+        notes.extend(unit.notes.iter().cloned());
     }
+    findings.extend(reject::findings(&facts.rejects.left));
     (findings, notes)
 }
 
 /// How one piece of work stands, as far as a reader can tell.
+#[derive(Debug, Clone)]
 struct Standing {
     status: WorkStatus,
     is_silent: bool,
     saved: String,
+    run: Option<String>,
 }
 
 impl Standing {
     fn of<P>(work: &Work<P>) -> Self {
-        Self { status: work.status.clone(), is_silent: is_silent(&work.lease, &work.saved), saved: work.saved.clone() }
+        Self {
+            status: work.status.clone(),
+            is_silent: is_silent(&work.lease, &work.saved),
+            saved: work.saved.clone(),
+            run: work.lease.holder.as_ref().map(|holder| holder.run.clone()),
+        }
     }
 
-    fn word(&self) -> String {
+    fn word(&self) -> &'static str {
         match &self.status {
             WorkStatus::Running if self.is_silent => "stopped",
             WorkStatus::Running => "running",
@@ -345,7 +428,6 @@ impl Standing {
             WorkStatus::Done => "done",
             WorkStatus::Abandoned => "abandoned",
         }
-        .to_owned()
     }
 }
 
@@ -355,6 +437,18 @@ fn is_silent(lease: &Lease, saved: &str) -> bool {
     let process = lease.holder.as_ref().and_then(|holder| holder.process.as_ref());
     process.is_some_and(process::is_dead)
         || clock::wall_since(saved).is_some_and(|age| age > lease.length() * SILENT_LEASES)
+}
+
+fn saved_by(all: &[Standing]) -> BTreeMap<String, String> {
+    let mut oldest: BTreeMap<String, String> = BTreeMap::new();
+    for standing in all.iter().filter(|standing| standing.status == WorkStatus::Running) {
+        let Some(run) = &standing.run else { continue };
+        let saved = oldest.entry(run.clone()).or_insert_with(|| standing.saved.clone());
+        if standing.saved < *saved {
+            saved.clone_from(&standing.saved);
+        }
+    }
+    oldest
 }
 
 fn job_status(all: &[Standing], is_committed: bool, is_abandoned: bool) -> (JobStatus, Option<String>) {
@@ -377,94 +471,136 @@ fn job_status(all: &[Standing], is_committed: bool, is_abandoned: bool) -> (JobS
     }
 }
 
-fn step_status(
-    step: Step,
-    steps: &BTreeMap<Step, Work<StepProgress>>,
-    lanes: &[LaneFacts],
-    index: &[Work<UnitProgress>],
-    verify: &[Work<UnitProgress>],
-) -> StepStatus {
-    let parts: Vec<(Standing, String)> = match step {
-        Step::Copy => lanes
+fn step_status(step: Step, facts: &Facts<'_>, namespaces: &[NamespaceStatus]) -> StepStatus {
+    let unit = |units: &Units| -> Vec<(Standing, String)> {
+        units.units.values().map(|unit| (unit.standing.clone(), unit.started.clone())).collect()
+    };
+    let parts = match step {
+        Step::Copy => facts
+            .lanes
             .iter()
             .filter_map(|lane| lane.work.as_ref())
             .map(|work| (Standing::of(work), work.started.clone()))
             .collect(),
-        Step::Index => index.iter().map(|work| (Standing::of(work), work.started.clone())).collect(),
-        Step::Verify => verify.iter().map(|work| (Standing::of(work), work.started.clone())).collect(),
+        Step::Index => unit(facts.index),
+        Step::Verify => unit(facts.verify),
         _ => Vec::new(),
     };
     let first_part = parts.iter().map(|(_, started)| started.clone()).min();
-    if let Some(work) = steps.get(&step) {
+    let collections = facts.catalog.and_then(|catalog| collections(step, facts, catalog, namespaces));
+    if let Some(work) = facts.steps.get(&step) {
         return StepStatus {
             step,
-            status: Standing::of(work).word(),
+            status: Standing::of(work).word().to_owned(),
             started: Some(first_part.unwrap_or_else(|| work.started.clone())),
             finished: work.finished.clone(),
             summary: work.progress.summary.clone(),
+            collections,
         };
     }
     let standings: Vec<Standing> = parts.into_iter().map(|(standing, _)| standing).collect();
     let status = match job_status(&standings, false, false) {
         _ if standings.is_empty() => "pending",
-        (JobStatus::Running, _) => "running",
-        (JobStatus::Yielded, _) => "yielded",
-        (JobStatus::Findings, _) => "findings",
-        (JobStatus::Failed, _) => "failed",
-        (JobStatus::Abandoned, _) => "abandoned",
         (JobStatus::Stopped | JobStatus::Done, _) => "stopped",
+        (status, _) => status.word(),
     };
-    StepStatus { step, status: status.to_owned(), started: first_part, finished: None, summary: String::new() }
+    StepStatus {
+        step,
+        status: status.to_owned(),
+        started: first_part,
+        finished: None,
+        summary: String::new(),
+        collections,
+    }
+}
+
+/// How many collections a step is through with.
+fn collections(step: Step, facts: &Facts<'_>, catalog: &Catalog, namespaces: &[NamespaceStatus]) -> Option<Part> {
+    let count = |is_wanted: fn(&Listed) -> bool| catalog.namespaces.iter().filter(|listed| is_wanted(listed)).count();
+    match step {
+        Step::Copy => {
+            let done = namespaces.iter().filter(|namespace| namespace.status == "copied").count();
+            Some(Part { done, total: count(|listed| listed.is_copied) })
+        }
+        Step::Index => {
+            let prepare = facts.steps.get(&Step::Prepare);
+            let has_none = prepare.is_some_and(|work| work.progress.create_index == Some(CreateIndex::None));
+            let total = if has_none { 0 } else { count(|listed| listed.has_indexes) };
+            Some(Part { done: facts.index.finished(), total })
+        }
+        Step::Verify => Some(Part { done: facts.verify.finished(), total: count(|listed| listed.is_copied) }),
+        Step::Discover | Step::Plan | Step::Prepare | Step::Commit => None,
+    }
 }
 
 /// What the lanes say about one namespace.
-struct Copied {
-    target: Namespace,
+#[derive(Default)]
+struct Copied<'a> {
+    target: Option<&'a Namespace>,
     counts: Counts,
     partitions: u32,
     finished: u32,
     is_open: bool,
 }
 
-fn namespaces(catalog: &[CatalogEntry], lanes: &[LaneFacts]) -> Vec<NamespaceStatus> {
-    let mut copied: HashMap<Ordinal, Copied> = HashMap::new();
+fn namespaces(catalog: &Catalog, lanes: &[LaneFacts<'_>], repairs: &[Repair]) -> Vec<NamespaceStatus> {
+    let mut copied: HashMap<Ordinal, Copied<'_>> = HashMap::new();
     for lane in lanes {
-        for partition in &lane.partitions {
-            let entry = copied.entry(partition.ordinal).or_insert_with(|| Copied {
-                target: partition.target.clone(),
-                counts: Counts::default(),
-                partitions: 0,
-                finished: 0,
-                is_open: false,
-            });
+        for partition in lane.partitions.values() {
+            let entry = copied.entry(partition.ordinal).or_default();
+            entry.target = Some(&partition.target);
             entry.partitions += 1;
-            if let Some(open) = lane.work.as_ref().and_then(|work| work.progress.open.get(&partition.number)) {
-                entry.counts += open.counts;
-                entry.is_open = true;
-            }
         }
-        for record in lane.finished() {
-            if let Some(entry) = copied.get_mut(&record.partition.ordinal) {
-                entry.counts += record.counts;
-                entry.finished += 1;
-            }
+        for (partition, counts) in lane.open() {
+            let entry = copied.entry(partition.ordinal).or_default();
+            entry.counts += counts;
+            entry.is_open = true;
+        }
+        for (ordinal, (finished, counts)) in &lane.proven.finished {
+            let entry = copied.entry(*ordinal).or_default();
+            entry.counts += *counts;
+            entry.finished += finished;
         }
     }
-    let shown = |entry: &CatalogEntry| {
-        let found = copied.get(&entry.ordinal);
-        NamespaceStatus {
-            namespace: entry.namespace.clone(),
-            target: found.map(|found| found.target.clone()),
-            status: match found {
-                _ if !entry.kind.is_copied() => "left out",
-                Some(found) if found.finished == found.partitions => "copied",
-                Some(found) if found.is_open || found.finished > 0 => "copying",
-                _ => "planned",
-            },
-            estimated_total: entry.documents,
-            written: found.map_or(0, |found| found.counts.written),
-            rejected: found.map_or(0, |found| found.counts.rejected),
+    let nothing = Copied::default();
+    let shown = |entry: &Listed| {
+        let mut shown = namespace(entry, copied.get(&entry.ordinal).unwrap_or(&nothing));
+        for repair in repairs.iter().filter(|repair| repair.namespace == entry.namespace) {
+            shown.written += repair.counts.written;
+            shown.written_bytes += repair.counts.written_bytes;
+            shown.rejected = shown.rejected.saturating_sub(repair.ids.len() as u64);
         }
+        shown
     };
-    catalog.iter().map(shown).collect()
+    catalog.namespaces.iter().map(shown).collect()
+}
+
+fn namespace(entry: &Listed, copied: &Copied<'_>) -> NamespaceStatus {
+    let is_planned = entry.is_copied && copied.partitions > 0;
+    let is_done = is_planned && copied.finished == copied.partitions;
+    let done = Moved::of(&copied.counts);
+    let left = if is_done || !entry.is_copied {
+        Moved::default()
+    } else {
+        done.left_of(Moved { documents: entry.documents, bytes: entry.bytes })
+    };
+    NamespaceStatus {
+        namespace: entry.namespace.clone(),
+        target: copied.target.cloned(),
+        status: match copied {
+            _ if !entry.is_copied => "left out",
+            _ if is_done => "copied",
+            Copied { is_open, finished, .. } if *is_open || *finished > 0 => "copying",
+            _ => "planned",
+        },
+        estimated_total: entry.documents,
+        written: copied.counts.written,
+        rejected: copied.counts.rejected,
+        estimated_bytes: entry.bytes,
+        written_bytes: copied.counts.written_bytes,
+        percent: is_planned.then(|| done_percent(done, left, is_done)),
+        partitions: copied.partitions,
+        finished: copied.finished,
+        left,
+    }
 }

@@ -3,13 +3,15 @@
 
 use crate::environment::{Environment, PREFIX};
 use crate::error::Error;
-use crate::model::choice::{Against, CreateIndex, Existing, ReadOrder, ReadPreference, Verify};
+use crate::model::choice::{Against, CreateIndex, Existing, OnConflict, ReadOrder, ReadPreference, Verify};
 use crate::redact::redact;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// The words for `--existing`.
 pub const EXISTING: &[&str] = &[Existing::Refuse.word(), Existing::Drop.word(), Existing::Keep.word()];
+/// The words for `--on-conflict`.
+pub const ON_CONFLICT: &[&str] = &[OnConflict::Report.word(), OnConflict::Replace.word(), OnConflict::Keep.word()];
 /// The words for `--create-index`.
 pub const CREATE_INDEX: &[&str] =
     &[CreateIndex::None.word(), CreateIndex::Background.word(), CreateIndex::Foreground.word()];
@@ -95,6 +97,8 @@ pub const SETTINGS: &[Setting] = &[
     list("rename"),
     one("existing"),
     switch("drop-committed"),
+    one("on-conflict"),
+    one("max-rejected"),
     one("create-index"),
     one("fence-writes"),
     secret("checkpoint-uri"),
@@ -109,6 +113,8 @@ pub const SETTINGS: &[Setting] = &[
     one("memory"),
     one("max-readers"),
     one("max-writers"),
+    one("max-documents-per-second"),
+    one("max-bytes-per-second"),
     one("time-budget"),
     one("save-interval"),
     one("lease"),
@@ -116,6 +122,7 @@ pub const SETTINGS: &[Setting] = &[
     flag("shard"),
     flag("lane"),
     flag("namespace"),
+    one("http"),
     one("log-format"),
     one("log-level"),
     switch("quiet"),

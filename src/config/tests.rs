@@ -43,6 +43,7 @@ fn defaults() {
     assert_eq!(settings.partition_size, 256 << 20);
     assert_eq!(settings.lanes_per_shard, 1);
     assert_eq!((settings.memory, settings.max_readers, settings.max_writers), (64 << 20, 16, 8));
+    assert_eq!(settings.rate_limits, RateLimits::default());
     assert_eq!(settings.time_budget, None);
     assert_eq!(settings.save_interval, Duration::from_millis(200));
     assert_eq!(settings.lease, Duration::from_secs(15));
@@ -91,6 +92,8 @@ fn every_setting_can_be_given_in_every_place_that_it_has() {
         ("exclude", "a.x"),
         ("rename", "a:e,c.d:c.f"),
         ("existing", "drop"),
+        ("on-conflict", "replace"),
+        ("max-rejected", "1000"),
         ("create-index", "background"),
         ("fence-writes", "yes"),
         ("checkpoint-uri", "mongodb://c/"),
@@ -104,9 +107,12 @@ fn every_setting_can_be_given_in_every_place_that_it_has() {
         ("memory", "128MiB"),
         ("max-readers", "5"),
         ("max-writers", "6"),
+        ("max-documents-per-second", "500"),
+        ("max-bytes-per-second", "20MB"),
         ("time-budget", "13m"),
         ("save-interval", "1s"),
         ("lease", "20s"),
+        ("http", ":9216"),
         ("log-format", "json"),
         ("log-level", "debug"),
     ];
@@ -136,13 +142,17 @@ fn every_setting_can_be_given_in_every_place_that_it_has() {
         );
         assert_eq!(settings.checkpoint_namespace.to_string(), "other.ckpt", "{place}");
         assert_eq!(settings.partition_size, 1_500_000_000, "{place}");
+        assert_eq!((settings.on_conflict, settings.max_rejected), (OnConflict::Replace, 1_000), "{place}");
         assert_eq!(settings.lanes_per_shard, 3, "{place}");
         assert_eq!(settings.read_order, ReadOrder::Natural, "{place}");
         assert_eq!((settings.memory, settings.max_readers, settings.max_writers), (128 << 20, 5, 6), "{place}");
         assert_eq!(settings.read_preference, ReadPreference::SecondaryPreferred, "{place}");
+        let rate_limits = RateLimits { documents: Some(500), bytes: Some(20_000_000) };
+        assert_eq!(settings.rate_limits, rate_limits, "{place}");
         assert_eq!(settings.time_budget, Some(Duration::from_secs(780)), "{place}");
         assert_eq!(settings.save_interval, Duration::from_secs(1), "{place}");
         assert_eq!(settings.lease, Duration::from_secs(20), "{place}");
+        assert_eq!(settings.http, Some(([127, 0, 0, 1], 9216).into()), "{place}");
         assert_eq!((settings.log_format, settings.log_level), (LogFormat::Json, Level::DEBUG), "{place}");
     };
 
@@ -298,8 +308,34 @@ fn bad_input() {
         (&["step", "all", "--max-writers", "-1"], &[], "", &["--max-writers -1:", "from 1 to 16"]),
         (&["step", "all", "--read-order", "disk"], &[], "", &["--read-order disk:", "auto, id, natural"]),
         (&["step", "all", "--read-preference", "slave"], &[], "", &["--read-preference slave:", "primaryPreferred"]),
+        (
+            &["step", "all", "--max-documents-per-second", "0"],
+            &[],
+            "",
+            &["--max-documents-per-second 0:", "from 1 to 1000000000", "`pause`"],
+        ),
+        (
+            &["step", "all", "--max-documents-per-second", "-5"],
+            &[],
+            "",
+            &["--max-documents-per-second -5:", "like 500"],
+        ),
+        (&["step", "all", "--max-bytes-per-second", "0"], &[], "", &["from 1KiB to 1TiB, or none"]),
+        (&["step", "all", "--max-bytes-per-second", "5MB/s"], &[], "", &["--max-bytes-per-second 5MB/s:", "20MB"]),
+        (
+            STEP_ALL,
+            &[("MONGOFERRY_MAX_BYTES_PER_SECOND", "9PiB")],
+            "",
+            &["MONGOFERRY_MAX_BYTES_PER_SECOND=9PiB:", "from 1KiB to 1TiB"],
+        ),
+        (STEP_ALL, &[], "max-bytes-per-second = 'default'", &["`max-bytes-per-second = \"default\"`", "or none"]),
+        (&["control", "stop"], &[], "", &["stop: ", "pause or resume"]),
+        (&["control", "max-bytes-per-second=0"], &[], "", &["max-bytes-per-second=0: must be from 1KiB to 1TiB"]),
         (&["step", "all", "--existing", "replace"], &[], "", &["--existing replace:", "refuse, drop, keep"]),
         (STEP_ALL, &[], "existing = 'Drop'", &["`existing = \"Drop\"`", "refuse, drop, keep"]),
+        (&["step", "all", "--on-conflict", "ask"], &[], "", &["--on-conflict ask:", "report, replace, keep"]),
+        (&["step", "all", "--max-rejected", "-1"], &[], "", &["--max-rejected -1:", "from 0 on"]),
+        (STEP_ALL, &[("MONGOFERRY_MAX_REJECTED", "all")], "", &["MONGOFERRY_MAX_REJECTED=all:", "a number"]),
         (&["step", "verify", "--verify", "all"], &[], "", &["--verify all:", "metadata, full, none"]),
         (
             &["step", "verify", "--verify", "full", "--against", "target"],
@@ -356,6 +392,9 @@ fn bad_input() {
         (&["step", "copy", "--lane", "-1"], &[], "", &["--lane -1:", "a number"]),
         (&["step", "copy", "--shard", ""], &[], "", &["--shard", "name a shard"]),
         (&["step", "index", "--namespace", "shop"], &[], "", &["--namespace shop:", "db.collection"]),
+        (&["step", "all", "--http", "9216"], &[], "", &["--http 9216:", "127.0.0.1:9216"]),
+        (&["step", "all", "--http", "example.org:80"], &[], "", &["--http example.org:80:", "not an IP address"]),
+        (STEP_ALL, &[("MONGOFERRY_HTTP", ":65536")], "", &["MONGOFERRY_HTTP=:65536:", "0 (any that is free) to 65535"]),
         (&["step", "all", "--log-format", "xml"], &[], "", &["--log-format xml:", "text, json"]),
         (STEP_ALL, &[("MONGOFERRY_LOG_LEVEL", "loud")], "", &["MONGOFERRY_LOG_LEVEL=loud:", "error, warn, info"]),
         (&["step", "all", "--config", "missing.toml"], &[], "", &["missing.toml", "--config"]),

@@ -1,7 +1,8 @@
-//! What all lanes of a process share: the memory that documents on their way may take, the readers, the writers; and the
-//! task that finds out how many of them there should be.
+//! What all lanes of a process share: the memory that documents on their way may take, the readers, the writers, the
+//! limits; and the task that finds out how many of them there should be.
 
 use super::gate::Gate;
+use crate::limits::Limits;
 use crate::model::tuning::{Concurrency, Sample, Tuner};
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -47,18 +48,21 @@ pub struct Flow {
     pub readers: Gate,
     /// Batches that are sent at once.
     pub writers: Gate,
+    /// What may go when.
+    pub limits: Arc<Limits>,
     most: Concurrency,
     work: Arc<AtomicU64>,
 }
 
 impl Flow {
     /// For a process that may hold `memory` bytes, and never has more readers and writers than `most`.
-    pub fn new(memory: u64, most: Concurrency) -> Self {
+    pub fn new(memory: u64, most: Concurrency, limits: Arc<Limits>) -> Self {
         let first = Tuner::new(FIRST, most).now();
         Self {
             memory: Memory::new(memory),
             readers: Gate::new(first.readers),
             writers: Gate::new(first.writers),
+            limits,
             most,
             work: Arc::default(),
         }
@@ -84,8 +88,11 @@ impl Flow {
                 idle += u32::from(self.writers.inside() < self.writers.limit());
             }
             let before = tuner.now();
-            let sample =
-                Sample { work: self.work.swap(0, Ordering::Relaxed), idle: f64::from(idle) / f64::from(LOOKS) };
+            let work = self.work.swap(0, Ordering::Relaxed);
+            if self.limits.held_back() {
+                continue;
+            }
+            let sample = Sample { work, idle: f64::from(idle) / f64::from(LOOKS) };
             let now = tuner.observe(sample);
             if now != before {
                 tracing::debug!(readers = now.readers, writers = now.writers, "concurrency, {sample:?}");

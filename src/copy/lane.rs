@@ -1,9 +1,11 @@
 //! Running one lane: begins partitions in order, a few at a time, saves the cursors while they move, and seals the
 //! proofs of finished ones.
 
-use super::deliver::{self, Delivery};
+use super::deliver::Delivery;
 use super::flow::Flow;
 use super::partition::{self, Advance, Ended, Reading, ReadingEnded};
+use super::rejects::Rejects;
+use super::send;
 use crate::claim::Claim;
 use crate::context::{Context, Servers};
 use crate::error::{Error, Kind, Result};
@@ -50,6 +52,7 @@ struct Run {
     /// Somebody waits for a save, or a segment is full.
     wanted: Notify,
     flow: Flow,
+    rejects: Arc<Rejects>,
     prepared: HashMap<u32, PreparedEntry>,
     not_before: Optime,
     /// The member that is read from in the order of its disk; none where the source does not tell enough of it.
@@ -77,6 +80,8 @@ pub async fn run(
     let sealed = pages::read_proofs(&context.documents, &spec.lane, progress.segments).await?;
     let finished: BTreeSet<PartitionNumber> =
         sealed.iter().chain(&progress.finished).map(|record| record.partition.number).collect();
+    let rejects = Rejects::new(context.documents.clone(), spec.lane.clone(), context.settings.max_rejected);
+    rejects.ensure_not_too_many().await?;
     let run = Arc::new(Run {
         context: context.clone(),
         servers: servers.clone(),
@@ -85,6 +90,7 @@ pub async fn run(
         live: Mutex::new(progress),
         wanted: Notify::new(),
         flow: flow.clone(),
+        rejects: Arc::new(rejects),
         prepared: prepared.iter().map(|entry| (entry.ordinal.0, entry.clone())).collect(),
         not_before,
         node: OnceCell::new(),
@@ -120,7 +126,7 @@ impl Run {
     /// Copies partitions, once no earlier holder of the lane can change the target any more: not before it is looked at,
     /// either.
     async fn fence_and_copy(self: &Arc<Self>, left: Vec<PartitionSpec>) -> Result<LaneEnd> {
-        let fencing = RetryIf::start(deliver::waits(), || self.writers.fence(), is_transient);
+        let fencing = RetryIf::start(send::waits(), || self.writers.fence(), is_transient);
         match self.context.stop.unless(fencing).await {
             None => return Ok(LaneEnd::Stopped),
             Some(Err(error)) => return Err(self.servers.target.failed(&error).during("fencing the target's writers")),
@@ -228,6 +234,8 @@ impl Run {
             // What an attempt in another order has sent may be anywhere.
             probes_all: open.by_id && open.attempt > 0,
             not_before: self.not_before,
+            on_conflict: self.context.settings.on_conflict,
+            rejects: Arc::clone(&self.rejects),
             claim: Arc::clone(&self.claim),
             empty_probes: AtomicUsize::new(0),
         }

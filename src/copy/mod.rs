@@ -12,3 +12,6 @@ pub mod flow;
 pub mod gate;
 pub mod lane;
 pub mod partition;
+pub mod rejects;
+mod send;
+mod settle;

@@ -4,9 +4,11 @@
 use super::deliver::{Batch, Delivery, Extent};
 use super::flow::{Flow, Memory, Reserved};
 use crate::error::{Error, Result};
+use crate::limits::Limits;
 use crate::model::cursor::{Acknowledged, BatchNumber, Covered, Key, Position, Tracker};
 use crate::model::finding::Finding;
 use crate::model::lane::Ending;
+use crate::model::pace::BatchSize;
 use crate::mongo::scan::{Gone, Lost, Next, Reply, Scan};
 use crate::mongo::write::Documents;
 use crate::stop::Stop;
@@ -74,7 +76,8 @@ pub async fn copy(
 ) -> Result<Ended> {
     let (sender, mut batches) = mpsc::channel::<Held>(1);
     let Reading { scan, from, reply_bytes } = reading;
-    let reading = read(scan, Reader { after: from, memory: flow.memory.clone(), reply_bytes, batches: sender });
+    let (memory, limits) = (flow.memory.clone(), Arc::clone(&flow.limits));
+    let reading = read(scan, Reader { after: from, memory, limits, reply_bytes, batches: sender });
     tokio::pin!(reading);
     let mut tracker: Tracker<Finding> = Tracker::default();
     let mut in_flight = FuturesUnordered::new();
@@ -146,6 +149,7 @@ async fn read(mut scan: Scan, mut reader: Reader) -> Result<ReadingEnded> {
 struct Reader {
     after: Position,
     memory: Memory,
+    limits: Arc<Limits>,
     /// How large the next reply is expected to be: like the last one.
     reply_bytes: u64,
     batches: mpsc::Sender<Held>,
@@ -160,10 +164,11 @@ impl Reader {
     /// Cuts a reply into batches.
     async fn cut(&mut self, reply: Reply, reserved: &Arc<Reserved>) -> Result<()> {
         let mut documents = Documents::default();
+        let (mut most_documents, mut most_bytes) = self.batch_size();
         for value in reply.documents.doc_slices().map_err(unreadable)?.into_iter().skip(reply.repeated) {
             let document = value.map_err(unreadable)?.as_document().ok_or_else(|| unreadable("no document"))?;
             let is_full =
-                documents.size() + document.as_bytes().len() > BATCH_BYTES || documents.len() == BATCH_DOCUMENTS;
+                documents.size() + document.as_bytes().len() > most_bytes || documents.len() >= most_documents;
             if is_full && !documents.is_empty() {
                 let full = std::mem::take(&mut documents);
                 // Within a reply there is a place to go on from after each document only where documents are keys.
@@ -172,13 +177,21 @@ impl Reader {
                     Position::Start | Position::After(_) => Some(Position::After(last_key(&full)?)),
                 };
                 self.send(full, position, reserved).await?;
+                (most_documents, most_bytes) = self.batch_size();
             }
             documents.push(document);
         }
         if documents.is_empty() { Ok(()) } else { self.send(documents, Some(reply.position), reserved).await }
     }
 
+    /// How many documents, and bytes, the next batch has at most: fewer where a limit would make it a lump.
+    fn batch_size(&self) -> (usize, usize) {
+        let BatchSize { documents, bytes } = self.limits.batch_size();
+        ((documents as usize).min(BATCH_DOCUMENTS), (bytes as usize).min(BATCH_BYTES))
+    }
+
     async fn send(&mut self, documents: Documents, position: Option<Position>, reserved: &Arc<Reserved>) -> Result<()> {
+        self.limits.admit(documents.len(), documents.size()).await;
         let extent = match &position {
             Some(Position::After(last)) => {
                 let after = std::mem::replace(&mut self.after, Position::After(last.clone()));

@@ -36,6 +36,40 @@ impl fmt::Display for Existing {
     }
 }
 
+/// What to do with a document of the target that has the `_id` of one that is copied, and is none of this job's
+/// (`--on-conflict`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnConflict {
+    /// It stays, and is a finding.
+    #[default]
+    Report,
+    /// The source's document of now takes its place.
+    Replace,
+    /// It stays, and is counted.
+    Keep,
+}
+
+impl OnConflict {
+    /// All of them, in the order in which help and messages list them.
+    pub const ALL: [OnConflict; 3] = [OnConflict::Report, OnConflict::Replace, OnConflict::Keep];
+
+    /// The word for it, the same in flags and files.
+    pub const fn word(self) -> &'static str {
+        match self {
+            OnConflict::Report => "report",
+            OnConflict::Replace => "replace",
+            OnConflict::Keep => "keep",
+        }
+    }
+}
+
+impl fmt::Display for OnConflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
 /// When the indexes are built (`--create-index`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -217,6 +251,9 @@ mod tests {
     fn the_stored_word_is_the_one_of_the_flag() {
         for existing in Existing::ALL {
             assert_eq!(serde_json::to_value(existing).unwrap(), existing.word());
+        }
+        for on_conflict in OnConflict::ALL {
+            assert_eq!(serde_json::to_value(on_conflict).unwrap(), on_conflict.word());
         }
         for create_index in CreateIndex::ALL {
             assert_eq!(serde_json::to_value(create_index).unwrap(), create_index.word());

@@ -35,6 +35,21 @@ pub struct Counts {
     pub present: u64,
     /// Documents that an earlier attempt had sent and the source has deleted since, deleted on the target too.
     pub deleted: u64,
+    /// Documents whose `_id` a foreign document has on the target, which was left as it is without a finding
+    /// (`--on-conflict keep`).
+    #[serde(skip_serializing_if = "is_zero")]
+    pub kept: u64,
+    /// Those of `written` that took the place of a foreign document (`--on-conflict replace`).
+    #[serde(skip_serializing_if = "is_zero")]
+    pub overwritten: u64,
+    /// Documents that the scan gave twice, since they were deleted and inserted again on the source meanwhile: counted as
+    /// written the first time.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub again: u64,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Default for Counts {
@@ -53,6 +68,9 @@ impl Default for Counts {
             replayed: 0,
             present: 0,
             deleted: 0,
+            kept: 0,
+            overwritten: 0,
+            again: 0,
         }
     }
 }
@@ -61,14 +79,16 @@ impl Counts {
     /// One more document that is on the target with these bytes.
     pub fn wrote(&mut self, document: &[u8]) {
         self.written += 1;
-        self.written_bytes += document.len() as u64;
+        self.written_bytes = self.written_bytes.wrapping_add(document.len() as u64);
         self.digest = self.digest.map(|digest| digest + Digest::of(document));
     }
 
     /// A document that was counted as written is not there, or not with these bytes.
     pub fn did_not_write(&mut self, document: &[u8]) {
         self.written -= 1;
-        self.written_bytes -= document.len() as u64;
+        // What takes the place of a larger one that another batch has counted makes this batch's bytes less than
+        // nothing; the sum of both is right.
+        self.written_bytes = self.written_bytes.wrapping_sub(document.len() as u64);
         self.digest = self.digest.map(|digest| digest - Digest::of(document));
     }
 }
@@ -81,7 +101,7 @@ impl Add for Counts {
             read: self.read + other.read,
             read_bytes: self.read_bytes + other.read_bytes,
             written: self.written + other.written,
-            written_bytes: self.written_bytes + other.written_bytes,
+            written_bytes: self.written_bytes.wrapping_add(other.written_bytes),
             digest: self.digest.zip(other.digest).map(|(one, other)| one + other),
             replaced: self.replaced + other.replaced,
             replaced_bytes: self.replaced_bytes + other.replaced_bytes,
@@ -90,6 +110,9 @@ impl Add for Counts {
             replayed: self.replayed + other.replayed,
             present: self.present + other.present,
             deleted: self.deleted + other.deleted,
+            kept: self.kept + other.kept,
+            overwritten: self.overwritten + other.overwritten,
+            again: self.again + other.again,
         }
     }
 }

@@ -11,6 +11,7 @@ use super::counts::Counts;
 use super::cursor::{Covered, Position};
 use super::finding::{Finding, Findings, Note};
 use super::plan::{LaneName, PartitionNumber, PartitionSpec};
+use super::speed::Moved;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -158,6 +159,9 @@ pub struct LaneProgress {
     pub sealed: u32,
     /// What those moved.
     pub sealed_counts: Counts,
+    /// What was counted when it was last claimed: with the time since then, how fast its worker is.
+    #[serde(default, skip_serializing_if = "Moved::is_zero")]
+    pub counted_before: Moved,
 }
 
 impl LaneProgress {
@@ -174,12 +178,14 @@ impl LaneProgress {
             segments: 0,
             sealed: 0,
             sealed_counts: Counts::default(),
+            counted_before: Moved::default(),
         }
     }
 
     /// What a new claim does first: everything begun so far may be on the target already.
     pub fn claimed(&mut self) {
         self.replay_below = self.begun_below;
+        self.counted_before = Moved::of(&self.counts());
     }
 
     /// Everything counted so far, open partitions included.

@@ -53,6 +53,9 @@ pub struct Work<P> {
     pub status: WorkStatus,
     /// When it was first claimed.
     pub started: String,
+    /// When it was last claimed: for people, as `saved` is. Missing in documents of before it was written down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claimed: Option<String>,
     /// When it was last saved: for people. No worker compares it with its own clock.
     pub saved: String,
     /// When it was done.

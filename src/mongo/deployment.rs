@@ -7,6 +7,7 @@ use super::wire::Connector;
 use crate::connection_string::ConnectionString;
 use crate::error::{Error, Result};
 use crate::model::identity::Identity;
+use crate::model::server::{Limits, Version};
 use bson::{Bson, Document, RawDocumentBuf, doc};
 use mongodb::Client;
 use mongodb::error::Error as DriverError;
@@ -35,6 +36,9 @@ pub struct Deployment {
     pub side: Side,
     /// What it is.
     pub identity: Identity,
+    /// What its servers take at most.
+    pub limits: Limits,
+    version: Version,
     client: Client,
     wire_version: i32,
     comment: Comment,
@@ -117,8 +121,9 @@ impl Deployment {
             processes: process.into_iter().collect(),
             hosts,
         };
-        let (connector, read_from) = (Arc::new(connector), ReadFrom::default());
-        Ok(Self { side, identity, client, wire_version, comment, connector, direct, read_from })
+        let version = version(&client, &comment).await.map_err(|error| failed(&error))?;
+        let (limits, connector, read_from) = (limits(&hello), Arc::new(connector), ReadFrom::default());
+        Ok(Self { side, identity, limits, version, client, wire_version, comment, connector, direct, read_from })
     }
 
     /// The same deployment, with another comment on its commands.
@@ -162,6 +167,11 @@ impl Deployment {
         }
         let hello = self.run("admin", doc! { "hello": 1 }).await?;
         ServerAddress::parse(hello.get_str("me").map_err(DriverError::custom)?)
+    }
+
+    /// Whether writes can be told to keep `Timestamp(0, 0)`.
+    pub fn keeps_empty_timestamps(&self) -> bool {
+        self.version.keeps_empty_timestamps()
     }
 
     /// Runs a command on the primary, with the comment added.
@@ -242,6 +252,28 @@ async fn replica_set_id(client: &Client, comment: &Comment) -> Result<Option<Str
         Err(error) if code_of(&error) == Some(code::UNAUTHORIZED) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// What a reply to `hello` says of limits.
+fn limits(hello: &Document) -> Limits {
+    let usual = Limits::default();
+    let limit = |name: &str, usual: usize| {
+        hello.get_i32(name).ok().and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usual)
+    };
+    Limits {
+        document: limit("maxBsonObjectSize", usual.document),
+        message: limit("maxMessageSizeBytes", usual.message),
+        documents: limit("maxWriteBatchSize", usual.documents),
+    }
+}
+
+/// The server's version. One that does not say it counts as the oldest.
+async fn version(client: &Client, comment: &Comment) -> Result<Version, DriverError> {
+    let command = doc! { "buildInfo": 1, "comment": Bson::from(comment) };
+    let reply = client.database("admin").run_command(command).await?;
+    let parts = reply.get_array("versionArray").map(Vec::as_slice).unwrap_or_default();
+    let part = |place: usize| parts.get(place).and_then(Bson::as_i32).unwrap_or_default();
+    Ok(Version { major: part(0), minor: part(1), patch: part(2) })
 }
 
 fn truncated(text: &str, bytes: usize) -> String {

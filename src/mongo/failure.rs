@@ -57,6 +57,12 @@ pub mod code {
     pub const TRANSACTION_TOO_OLD: i32 = 225;
     /// Somebody killed the cursor.
     pub const CURSOR_KILLED: i32 = 237;
+    /// Documents are nested too deep.
+    pub const OVERFLOW: i32 = 15;
+    /// It is no BSON.
+    pub const INVALID_BSON: i32 = 22;
+    /// A reply, or a command, would be larger than a server can send or read.
+    pub const BSON_OBJECT_TOO_LARGE: i32 = 10334;
     /// The name means another collection than the UUID that was named with it.
     pub const COLLECTION_UUID_MISMATCH: i32 = 361;
 }
@@ -165,6 +171,12 @@ pub fn is_transient_code(code: i32) -> bool {
             | 13435
             | 13436
     )
+}
+
+/// Whether the answer was lost with its connection, or could not be said: a server that finds its reply too large (10334)
+/// closes the connection, so that nothing tells the one from the other.
+pub fn is_lost_answer(error: &DriverError) -> bool {
+    matches!(error.kind.as_ref(), ErrorKind::Io(_)) || code_of(error) == Some(code::BSON_OBJECT_TOO_LARGE)
 }
 
 /// Whether a cursor with this error can be opened again after the last document that it gave.

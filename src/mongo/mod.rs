@@ -14,6 +14,7 @@ pub mod read;
 pub mod read_from;
 pub mod scan;
 pub mod split;
+pub mod upsert;
 pub mod wire;
 pub mod write;
 pub mod writers;

@@ -4,6 +4,7 @@ use super::checkpoint::{self, timestamp};
 use super::deployment::Deployment;
 use super::failure::is_empty_range;
 use crate::model::cursor::Key;
+use crate::model::element::kind;
 use crate::model::job::Optime;
 use crate::model::namespace::Namespace;
 use crate::model::partition::{Bound, Range};
@@ -14,6 +15,26 @@ use std::collections::HashMap;
 
 /// How many documents a reply holds at most; the server itself ends it at 16 MiB.
 const REPLY_DOCUMENTS: u32 = 5_000;
+
+/// The read concern of what a majority has, not older than a time.
+fn majority(not_before: Option<Optime>) -> RawDocumentBuf {
+    let mut concern = rawdoc! { "level": "majority" };
+    if let Some(time) = not_before {
+        concern.append(bson::cstr!("afterClusterTime"), RawBsonRef::Timestamp(timestamp(time)));
+    }
+    concern
+}
+
+/// A time that is surely not older than what any member had shown before this was called.
+async fn newest(
+    deployment: &Deployment,
+    not_before: Option<Optime>,
+) -> std::result::Result<Option<Optime>, DriverError> {
+    Ok(match not_before {
+        None => None,
+        Some(time) => Some(time.max(checkpoint::newest(deployment).await?)),
+    })
+}
 
 /// The document that a deployment has under this `_id` now, majority-committed. With `not_before` it is surely not older
 /// than that, nor than what any member had shown before this was called.
@@ -27,16 +48,11 @@ pub async fn document(
     not_before: Option<Optime>,
 ) -> std::result::Result<Option<RawDocumentBuf>, DriverError> {
     let wanted = key.named("$eq");
-    let mut concern = rawdoc! { "level": "majority" };
-    if let Some(time) = not_before {
-        let time = time.max(checkpoint::newest(deployment).await?);
-        concern.append(bson::cstr!("afterClusterTime"), RawBsonRef::Timestamp(timestamp(time)));
-    }
     let command = rawdoc! {
         "find": namespace.collection(),
         "filter": { "_id": wanted },
         "limit": 1,
-        "readConcern": concern,
+        "readConcern": majority(newest(deployment, not_before).await?),
         "comment": deployment.comment().0.as_str(),
     };
     let mut cursor = deployment.batches(namespace.db(), command, REPLY_DOCUMENTS).await?;
@@ -46,6 +62,65 @@ pub async fn document(
         }
     }
     Ok(None)
+}
+
+/// How many `_id`s one `find` looks for at most.
+const KEYS: usize = 1_000;
+
+/// The documents with these `_id`s, majority-committed, by `_id`.
+///
+/// # Errors
+/// The driver's.
+pub async fn documents_with(
+    deployment: &Deployment,
+    namespace: &Namespace,
+    keys: &[Key],
+    not_before: Option<Optime>,
+) -> std::result::Result<HashMap<Key, RawDocumentBuf>, DriverError> {
+    let mut found = HashMap::new();
+    let not_before = newest(deployment, not_before).await?;
+    let mut keys = keys;
+    while !keys.is_empty() {
+        let fitting = deployment.limits.fitting(keys.iter().take(KEYS).map(Key::size));
+        let (these, rest) = keys.split_at(fitting);
+        keys = rest;
+        let command = rawdoc! {
+            "find": namespace.collection(),
+            "filter": { "_id": one_of(these) },
+            "readConcern": majority(not_before),
+            "comment": deployment.comment().0.as_str(),
+        };
+        let mut cursor = deployment.batches(namespace.db(), command, REPLY_DOCUMENTS).await?;
+        while let Some(batch) = cursor.next().await {
+            for value in batch?.doc_slices()? {
+                if let RawBsonRef::Document(document) = value?
+                    && let Some(key) = Key::of(document)
+                {
+                    found.insert(key, document.to_owned());
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// `{$in: [keys]}`, put together by hand since a key may hold text that is no UTF-8.
+fn one_of(keys: &[Key]) -> RawDocumentBuf {
+    let mut elements = Vec::new();
+    for (place, key) in keys.iter().enumerate() {
+        let with_name = key.named(&place.to_string()).into_bytes();
+        // Without the length before it and the NUL behind it.
+        elements.extend_from_slice(&with_name[4..with_name.len() - 1]);
+    }
+    let array = document_of(&elements);
+    document_of(&[&[kind::ARRAY], b"$in\0".as_slice(), array.as_bytes()].concat())
+}
+
+/// The document of these elements.
+fn document_of(elements: &[u8]) -> RawDocumentBuf {
+    let length = (elements.len() + 5) as u32;
+    let bytes = [&length.to_le_bytes(), elements, &[0]].concat();
+    RawDocumentBuf::from_bytes(bytes).expect("has the length that it says")
 }
 
 /// The documents whose `_id` is in a range, by `_id`. At most `most` of them, 0 for all.

@@ -1,6 +1,7 @@
 //! Writing documents to the target as the bytes they are, each write acknowledged by a majority.
 
 pub use super::answer::{Answer, Refusal};
+use super::deployment::Deployment;
 use super::writers::Writers;
 use super::{WTIMEOUT_MS, catalog};
 use crate::crash;
@@ -43,6 +44,14 @@ impl Documents {
         let end = *self.ends.get(index)?;
         let start = if index == 0 { 0 } else { *self.ends.get(index - 1)? };
         RawDocument::from_bytes(self.bytes.get(start..end)?).ok()
+    }
+
+    /// Those at these places.
+    #[must_use]
+    pub fn pick(&self, places: &[usize]) -> Self {
+        let mut picked = Self::default();
+        places.iter().filter_map(|place| self.get(*place)).for_each(|document| picked.push(document));
+        picked
     }
 
     /// All of them.
@@ -108,7 +117,8 @@ pub async fn insert(
         "writeConcern": { "w": "majority", "wtimeout": WTIMEOUT_MS },
         "comment": writers.target().comment().0.as_str(),
     };
-    append_uuid(writers, uuid, &mut command);
+    append_uuid(writers.target(), uuid, &mut command);
+    append_bypass(writers.target(), &mut command);
     crash::around("insert", writers.write(namespace.db(), command, documents)).await
 }
 
@@ -130,7 +140,8 @@ pub async fn replace(
         "writeConcern": { "w": "majority", "wtimeout": WTIMEOUT_MS },
         "comment": writers.target().comment().0.as_str(),
     };
-    append_uuid(writers, uuid, &mut command);
+    append_uuid(writers.target(), uuid, &mut command);
+    append_bypass(writers.target(), &mut command);
     crash::around("replace", writers.write(namespace.db(), command, &Documents::default())).await
 }
 
@@ -145,7 +156,7 @@ pub async fn delete(writers: &Writers, namespace: &Namespace, uuid: &str, key: &
         "writeConcern": { "w": "majority", "wtimeout": WTIMEOUT_MS },
         "comment": writers.target().comment().0.as_str(),
     };
-    append_uuid(writers, uuid, &mut command);
+    append_uuid(writers.target(), uuid, &mut command);
     crash::around("delete", writers.write(namespace.db(), command, &Documents::default())).await
 }
 
@@ -154,9 +165,16 @@ fn by_id(key: &Key) -> RawDocumentBuf {
     rawdoc! { "_id": key.named("$eq") }
 }
 
+/// Lets `Timestamp(0, 0)` stay what it is, where the server can be told so.
+fn append_bypass(target: &Deployment, command: &mut RawDocumentBuf) {
+    if target.keeps_empty_timestamps() {
+        command.append(bson::cstr!("bypassEmptyTsReplacement"), true);
+    }
+}
+
 /// Makes the server refuse (361) when the name means another collection by now (6.0).
-fn append_uuid(writers: &Writers, uuid: &str, command: &mut RawDocumentBuf) {
-    if writers.target().takes_collection_uuid()
+pub(super) fn append_uuid(target: &Deployment, uuid: &str, command: &mut RawDocumentBuf) {
+    if target.takes_collection_uuid()
         && let Some(Bson::Binary(binary)) = catalog::uuid_binary(uuid)
     {
         command.append(bson::cstr!("collectionUUID"), binary);

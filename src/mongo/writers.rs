@@ -187,9 +187,12 @@ impl Writers {
             let number = session.last.next().unwrap_or(session.last);
             let (database, mut command) = marker::fenced(&fence.job, &fence.lane, writer.number, number);
             // A majority that has the last one has all.
-            if place == last {
-                command.append(bson::cstr!("writeConcern"), rawdoc! { "w": "majority", "wtimeout": WTIMEOUT_MS });
-            }
+            let concern = if place == last {
+                rawdoc! { "w": "majority", "wtimeout": WTIMEOUT_MS }
+            } else {
+                rawdoc! { "w": 1 }
+            };
+            command.append(bson::cstr!("writeConcern"), concern);
             command.append(bson::cstr!("comment"), self.target.comment().0.as_str());
             session.sign(&mut command)?;
             let reply = self.answered(&address, connection.exchange(database, command, None)).await?;
@@ -199,7 +202,12 @@ impl Writers {
             match Answer::read(&reply) {
                 Answer::NoMajority(reason) => return Err(io::Error::other(reason).into()),
                 Answer::Acknowledged(_) if changed(&reply) == 1 => {}
-                Answer::Acknowledged(_) => return Err(DriverError::custom(NO_MARKER)),
+                Answer::Acknowledged(refusals) => {
+                    return Err(match refusals.into_iter().next() {
+                        Some(refusal) => io::Error::other(refusal.reason).into(),
+                        None => DriverError::custom(NO_MARKER),
+                    });
+                }
             }
         }
         for writer in open.iter_mut() {

@@ -5,8 +5,10 @@
 
 use super::document::{Document, encode, parse};
 use super::pages::{CatalogHead, CatalogPage, InventoryPage, PlanHead, PlanPage, PreparedPage, ProofSegment};
+use super::rejects::{RejectedObject, Repair};
 use crate::model::job::{CheckpointMap, JobRecord};
 use crate::model::lane::LaneProgress;
+use crate::model::limit::Control;
 use crate::model::work::{StepProgress, UnitProgress, Work};
 use serde_json::Value;
 
@@ -32,7 +34,11 @@ fn documents_of_version_1_are_read_and_written_as_they_are() {
     check::<Work<LaneProgress>>("lane");
     check::<Work<LaneProgress>>("lane-open");
     check::<ProofSegment>("proofs");
+    check::<RejectedObject>("rejected");
+    check::<Repair>("repair");
     check::<Work<StepProgress>>("step");
+    check::<Control>("control");
+    check::<Control>("control-paused");
     check::<Work<UnitProgress>>("unit");
     check::<Work<UnitProgress>>("unit-open");
 }

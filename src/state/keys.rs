@@ -2,6 +2,7 @@
 
 use crate::model::catalog::Ordinal;
 use crate::model::plan::LaneName;
+use crate::model::reject::Cause;
 use crate::model::step::Step;
 
 /// The job: its id and what it is bound to.
@@ -12,6 +13,9 @@ pub const CHECKPOINT: &str = "checkpoint.json";
 pub const CATALOG: &str = "catalog.json";
 /// The head of the plan: its hash and its lanes.
 pub const PLAN: &str = "plan.json";
+
+/// What `control` has said: limits, paused or not.
+pub const CONTROL: &str = "control.json";
 
 /// A step: its lease and its result.
 pub fn step(step: Step) -> String {
@@ -49,6 +53,27 @@ pub fn lane(lane: &LaneName) -> String {
 /// A segment of a lane's proofs.
 pub fn proofs(lane: &LaneName, segment: u32) -> String {
     format!("lanes/{}-{}/proofs/{segment:05}.json", safe(&lane.shard), lane.number)
+}
+
+/// Where the documents that are not on the target lie.
+pub const REJECTED: &str = "rejected/";
+
+/// Documents that a lane could not write, named by their cause and by the hash of what is in the object.
+pub fn rejected(lane: &LaneName, cause: Cause, hash: &str) -> String {
+    format!("{REJECTED}{}-{}/{cause}-{hash}.json", safe(&lane.shard), lane.number)
+}
+
+/// Whether a key below [`REJECTED`] is that of documents that were rejected for this cause.
+pub fn is_rejected_for(cause: Cause, key: &str) -> bool {
+    key.rsplit('/').next().is_some_and(|name| name.starts_with(&format!("{cause}-")))
+}
+
+/// Where it lies which of them are settled by now.
+pub const REPAIRS: &str = "repairs/";
+
+/// Documents that were rejected and are settled, named by the hash of which they are.
+pub fn repair(hash: &str) -> String {
+    format!("{REPAIRS}{hash}.json")
 }
 
 /// One collection's share of a step: its lease and its result.

@@ -12,10 +12,12 @@ pub mod memory;
 pub mod open;
 pub mod pages;
 pub mod probe;
+pub mod rejects;
 pub mod s3;
 pub mod store;
 
 use crate::model::job::{CheckpointMap, JobRecord};
+use crate::model::limit::Control;
 use document::Document;
 
 /// The version of all state documents. Version 1: the first one.
@@ -28,5 +30,10 @@ impl Document for JobRecord {
 
 impl Document for CheckpointMap {
     const KIND: &'static str = "checkpoint";
+    const VERSION: u32 = VERSION;
+}
+
+impl Document for Control {
+    const KIND: &'static str = "control";
     const VERSION: u32 = VERSION;
 }

@@ -235,8 +235,20 @@ pub async fn read_prepared(documents: &Documents) -> Result<Vec<PreparedEntry>> 
 /// # Errors
 /// Those of the state store, also when a segment is missing.
 pub async fn read_proofs(documents: &Documents, lane: &LaneName, segments: u32) -> Result<Vec<PartitionRecord>> {
+    read_segments(documents, lane, 0..segments).await
+}
+
+/// Some segments of them.
+///
+/// # Errors
+/// Those of the state store, also when a segment is missing.
+pub async fn read_segments(
+    documents: &Documents,
+    lane: &LaneName,
+    segments: std::ops::Range<u32>,
+) -> Result<Vec<PartitionRecord>> {
     let mut records = Vec::new();
-    for segment in 0..segments {
+    for segment in segments {
         records.extend(expect::<ProofSegment>(documents, &keys::proofs(lane, segment)).await?.partitions);
     }
     Ok(records)

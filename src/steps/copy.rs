@@ -15,6 +15,7 @@ use crate::copy::flow::Flow;
 use crate::copy::lane::{self, LaneEnd};
 use crate::driver::{self, Outcome};
 use crate::error::{Error, Result};
+use crate::limits::{self, Limits};
 use crate::model::counts::Counts;
 use crate::model::job::CheckpointMap;
 use crate::model::lane::LaneProgress;
@@ -47,10 +48,13 @@ pub async fn run(context: &Context, servers: &Servers) -> Result<Outcome> {
         return Ok(Outcome::Done { step: Step::Copy, summary: done.progress.summary });
     }
     let most = Concurrency { readers: context.settings.max_readers, writers: context.settings.max_writers };
-    let flow = Flow::new(context.settings.memory, most);
+    let limits = Limits::new(plan.lanes.iter().map(|planned| planned.lane.clone()));
+    limits::begin(context, &limits).await?;
+    let flow = Flow::new(context.settings.memory, most, limits);
     let is_complete = tokio::select! {
         copied = copy_lanes(context, servers, &flow, &plan, lanes) => copied?,
         never = flow.tune() => match never {},
+        never = limits::keep_looking(context, &flow.limits) => match never {},
     };
     if is_complete { finish(context, &plan).await } else { Ok(driver::yielded(context, Step::Copy)) }
 }
@@ -142,7 +146,10 @@ async fn copy_lane<'a>(
         claim::claim(&context.documents, &key, initial, &context.claimant(), DoneIs::Final, &context.stop).await?;
     let claim = match claimed {
         Claiming::Mine(claim) => claim,
-        Claiming::Done(_) => return Ok(Copied::Done),
+        Claiming::Done(_) => {
+            flow.limits.lane_is_done(&planned.lane);
+            return Ok(Copied::Done);
+        }
         Claiming::Busy(holder) => return Ok(Copied::Busy(planned, holder)),
         Claiming::Stopped => return Ok(Copied::Stopped),
     };
@@ -156,6 +163,7 @@ async fn copy_lane<'a>(
         job: servers.job.clone(),
     };
     let work = async {
+        let _held = flow.limits.hold();
         // An abandoned job's lanes are closed one by one: look again, now that this one is ours.
         context.job().await?;
         let spec = pages::read_lane(&context.documents, plan, planned).await?;
@@ -171,6 +179,7 @@ async fn copy_lane<'a>(
                 return Ok(Copied::Stopped);
             }
             claim.done(|_| {}).await?;
+            flow.limits.lane_is_done(&planned.lane);
             Ok(Copied::Done)
         }
         Ok(LaneEnd::Stopped) => {

@@ -160,6 +160,30 @@ fn values() -> Vec<Row> {
             2,
             &["--create-index later", "none, background, foreground"],
         ),
+        row(
+            "a limit of nothing",
+            "step all --max-documents-per-second 0",
+            2,
+            &["--max-documents-per-second 0", "from 1 to", "none", "pause"],
+        ),
+        row(
+            "a limit that is no size",
+            "step all --max-bytes-per-second fast",
+            2,
+            &["--max-bytes-per-second fast", "20MB", "none"],
+        ),
+        row("a change that there is not", "control stop", 2, &["stop", "max-bytes-per-second=VALUE", "resume"]),
+        row("a change without a value", "control max-bytes-per-second", 2, &["wants a value", "=none"]),
+        row("a change below nothing", "control max-bytes-per-second=-5MB", 2, &["-5MB", "20MB", "default"]),
+        row("a change beyond sense", "control max-bytes-per-second=9TiB", 2, &["9TiB", "from 1KiB to 1TiB"]),
+        row("a change that is made twice", "control pause resume", 2, &["leave one of them out"]),
+        row("http without an address", "step all --http 9216", 2, &["--http 9216", "127.0.0.1:9216"]),
+        row(
+            "http on another machine",
+            "step all --http 192.0.2.1:0",
+            2,
+            &["--http 192.0.2.1:0", "no address of this machine"],
+        ),
         row("log-format", "step all --log-format xml", 2, &["--log-format xml", "text, json"]),
         row("log-level", "step all --log-level loud", 2, &["--log-level loud", "error, warn, info, debug, trace"]),
         row("lease without a unit", "step all --lease 15", 2, &["--lease 15", "15s"]),
@@ -459,6 +483,7 @@ fn stores() -> Vec<Row> {
             .given([Given::File("file", "hello")]),
         row("a file where the job's state belongs", "step all", 2, &["{dir}/state/{job}", "in the way", "--state"])
             .given([Given::Source("{db}.a"), Given::File("state/{job}", "hello")]),
+        row("an unknown job for rejected", "rejected", 2, &["`{job}`", "{dir}/state", "mongoferry jobs"]),
         row("an unknown job for status", "status", 2, &["`{job}`", "{dir}/state", "mongoferry jobs"]),
         row("an unknown job for abandon", "abandon", 2, &["`{job}`", "{dir}/state", "mongoferry jobs"]),
         row("an unknown job in S3", "status", 2, &["`{job}`", "s3://bad-input/x", "mongoferry jobs"])
@@ -644,6 +669,14 @@ fn planned_jobs() -> Vec<Row> {
         row("a step of an abandoned job", "step copy", 2, &["`{job}`", "abandoned", "--job"])
             .given(prepared())
             .given([Given::Ran("abandon")]),
+        row("trying again before the copy is done", "rejected --retry", 2, &["step copy", "`{job}`", "--max-rejected"])
+            .given(prepared()),
+        row("control of an unknown job", "control pause", 2, &["`{job}`", "{dir}/state", "mongoferry jobs"]),
+        row("control of an abandoned job", "control pause", 2, &["`{job}`", "abandoned", "--job"])
+            .given(prepared())
+            .given([Given::Ran("abandon")]),
+        row("control of a committed job", "control", 2, &["`{job}`", "committed", "nothing left"])
+            .given([Given::Source("{db}.a"), Given::Ran("step all")]),
         row("abandoning a committed job", "abandon", 2, &["`{job}`", "committed"])
             .given([Given::Source("{db}.a"), Given::Ran("step all")]),
         row("abandoning on another target", "abandon", 2, &["`{job}`", "target `target (id ", "`auth (id "])

@@ -105,7 +105,13 @@ async fn a_write_that_was_given_up_does_not_happen_after_a_later_one() -> Result
     assert_eq!(collection.insert(&writers, [rawdoc! {"_id": 0}]).await?, everything());
     let admin = Client::with_uri_str(set.uri()).await?.database("admin");
     admin.run_command(doc! {"fsync": 1, "lock": true}).await?;
-    let given_up = collection.insert(&writers, (1..20_000).map(|id| rawdoc! {"_id": id}));
+    // Two, in a session each: the delete is sent in one, and what it deletes was sent in the other.
+    let given_up = async {
+        tokio::join!(
+            collection.insert(&writers, [rawdoc! {"_id": -1}]),
+            collection.insert(&writers, (1..20_000).map(|id| rawdoc! {"_id": id}))
+        )
+    };
     assert!(tokio::time::timeout(Duration::from_millis(500), given_up).await.is_err(), "the server is locked");
     let delete = async {
         let key = Key::from_value(mongodb::bson::RawBsonRef::Int32(19_999));
@@ -145,7 +151,8 @@ async fn a_worker_that_was_frozen_before_a_write_changes_nothing_when_it_wakes_u
         ferry.run(&["step", step]).await.expect(0);
     }
     // Stopped between looking at its lease and sending the batch: the lease is of no use any more.
-    let mut frozen = Running::start(&ferry.clone().set("MONGOFERRY_FREEZE_BEFORE", "insert:3"), &["step", "copy"])?;
+    // Not one of the first batches: their writers would have to connect first, and the worker finds out meanwhile.
+    let mut frozen = Running::start(&ferry.clone().set("MONGOFERRY_FREEZE_BEFORE", "insert:9"), &["step", "copy"])?;
     frozen.is_frozen().await?;
 
     let client = Client::with_uri_str(target.uri()).await?;

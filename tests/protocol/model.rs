@@ -16,7 +16,7 @@
 use super::rules::{Bounds, Rules};
 use bson::RawBsonRef;
 use mongoferry::model::counts::Counts;
-use mongoferry::model::cursor::{Acknowledged, Key, Tracker};
+use mongoferry::model::cursor::{Acknowledged, Key, Position, Tracker};
 use mongoferry::model::lease::{Epoch, Evidence, Holder, Lease, send_limit};
 use stateright::{Model, Property};
 use std::time::Duration;
@@ -261,8 +261,8 @@ fn covered(base: u8, next: u8, acknowledged: u8) -> u8 {
     let mut covered = base;
     for (batch, number) in numbers {
         if acknowledged & (1 << batch) != 0 {
-            let last = Key::from_value(RawBsonRef::Int32(i32::from(batch)));
-            let what = Acknowledged { last, counts: Counts::default(), findings: Vec::new() };
+            let position = Some(Position::After(Key::from_value(RawBsonRef::Int32(i32::from(batch)))));
+            let what = Acknowledged { position, counts: Counts::default(), findings: Vec::new() };
             covered += tracker.acknowledged(number, what).len() as u8;
         }
     }

@@ -2,6 +2,8 @@
 
 use std::fs::File;
 use std::io::{Read, Seek};
+use std::net::SocketAddr;
+use std::os::unix::fs::FileExt;
 use std::process::{Child, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -54,6 +56,23 @@ impl Running {
             let state = std::fs::read_to_string(&stat)?;
             if state.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T')) {
                 return Ok(());
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Where it serves its progress, once its log says so.
+    pub async fn served_at(&self) -> Result<SocketAddr, Failure> {
+        const SAID: &str = "progress is served on http://";
+        let since = clock::monotonic();
+        loop {
+            let log = written(&self.stderr)?;
+            let found = log.split_once(SAID).and_then(|(_, rest)| rest.split_once('/'));
+            if let Some((address, _)) = found {
+                return Ok(address.parse()?);
+            }
+            if since.elapsed() > Duration::from_secs(60) {
+                return Err(format!("it serves nothing; stderr:\n{log}").into());
             }
             tokio::time::sleep(LOOK).await;
         }
@@ -113,4 +132,11 @@ fn read(file: &mut File) -> Result<String, Failure> {
     file.rewind()?;
     file.read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// What a process that still runs has written so far. Does not move the offset, which is the process's own too.
+fn written(file: &File) -> Result<String, Failure> {
+    let mut bytes = vec![0; usize::try_from(file.metadata()?.len())?];
+    let length = file.read_at(&mut bytes, 0)?;
+    Ok(String::from_utf8_lossy(&bytes[..length]).into_owned())
 }

@@ -165,6 +165,11 @@ impl ReplicaSet {
         self.members[index].port
     }
 
+    /// The process of one member; none while it does not run.
+    pub fn pid(&self, index: usize) -> Option<Pid> {
+        self.members[index].server.as_ref().map(|server| server.pid)
+    }
+
     /// The folder that holds the folders of all members; it is removed with the set.
     pub fn data_dir(&self) -> &Path {
         &self.directory
@@ -210,8 +215,8 @@ impl ReplicaSet {
     }
 
     fn signal(&self, index: usize, signal: Signal) -> Result<(), Failure> {
-        let server = self.members[index].server.as_ref().ok_or_else(|| format!("member {index} does not run"))?;
-        Ok(kill_process(server.pid, signal)?)
+        let pid = self.pid(index).ok_or_else(|| format!("member {index} does not run"))?;
+        Ok(kill_process(pid, signal)?)
     }
 }
 
@@ -504,7 +509,8 @@ fn address(port: u16) -> String {
     format!("127.0.0.1:{port}")
 }
 
-fn free_port() -> Result<u16, Failure> {
+/// A port that nobody listens on at the moment.
+pub fn free_port() -> Result<u16, Failure> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 

@@ -124,7 +124,7 @@ impl Metadata {
         leniency: Leniency,
     ) -> Result<()> {
         let namespace = entry.namespace.clone();
-        let most = prepared.documents_before + proven.counts.written;
+        let most = (prepared.documents_before + proven.counts.written).saturating_sub(proven.counts.overwritten);
         let least = most - proven.counts.present.min(prepared.documents_before);
         let found = catalog::count(&servers.target, &prepared.target).await?;
         if found < least && leniency.expires {

@@ -19,11 +19,13 @@ use crate::model::choice::{Against, CreateIndex, Verify};
 use crate::model::comparison::{Check, Leniency, Round};
 use crate::model::counts::Counts;
 use crate::model::lane::{Ending, LaneProgress, PartitionRecord};
+use crate::model::namespace::Namespace;
 use crate::model::step::Step;
 use crate::model::work::{StepProgress, UnitProgress, Work};
 use crate::state::document::Replaced;
 use crate::state::keys;
 use crate::state::pages::{self, PreparedEntry};
+use crate::state::rejects::{self, Repair};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -140,6 +142,7 @@ impl Facts {
         let documents = &context.documents;
         let prepared = pages::read_prepared(documents).await?.into_iter().map(|entry| (entry.ordinal, entry)).collect();
         let mut proofs: HashMap<Ordinal, Proven> = HashMap::new();
+        let mut ordinals: HashMap<Namespace, Ordinal> = HashMap::new();
         for planned in pages::read_plan(documents).await?.lanes {
             let lane: Work<LaneProgress> = pages::expect(documents, &keys::lane(&planned.lane)).await?;
             let mut records = pages::read_proofs(documents, &planned.lane, lane.progress.segments).await?;
@@ -147,9 +150,16 @@ impl Facts {
             records.sort_by_key(|record| record.partition.number);
             for record in records {
                 let proven = proofs.entry(record.partition.ordinal).or_default();
+                ordinals.insert(record.partition.source.clone(), record.partition.ordinal);
                 proven.counts += record.counts;
                 proven.is_gone |= record.ending == Ending::Gone;
                 proven.ranges.push(record);
+            }
+        }
+        // What was rejected and is on the target by now.
+        for Repair { namespace, counts, .. } in rejects::read(documents).await?.repairs {
+            if let Some(proven) = ordinals.get(&namespace).and_then(|ordinal| proofs.get_mut(ordinal)) {
+                proven.counts += counts;
             }
         }
         let prepare = driver::step_work(context, Step::Prepare).await?;

@@ -1,0 +1,306 @@
+//! Settling what the target refused: which of several things it is, and what is done about it.
+//!
+//! | refused since | and | then |
+//! | --- | --- | --- |
+//! | its `_id` is taken | by the same document, byte by byte | it counts as written, wherever that came from |
+//! | | in a collection that this job created, by an earlier attempt | brought to what the source has *now* |
+//! | | there, by an earlier batch of a scan that gave it twice | the same; it was counted as written already |
+//! | | by a foreign document | as `--on-conflict` says |
+//! | anything else | | rejected |
+//!
+//! What is brought to now is read again from the source *after* seeing what the target has, so that an older version
+//! never overwrites a newer one.
+
+use super::deliver::{Delivery, Extent, Found, Settlement};
+use crate::error::Result;
+use crate::model::choice::OnConflict;
+use crate::model::counts::Counts;
+use crate::model::cursor::Key;
+use crate::model::empty_timestamp::has_empty_timestamp;
+use crate::model::reject::{Bytes, Cause, Rejected};
+use crate::model::work::Progress;
+use crate::mongo::failure::code;
+use crate::mongo::write::{self, Documents, Refusal};
+use crate::mongo::{read, upsert};
+use bson::{RawDocument, RawDocumentBuf};
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+/// How many documents whose `_id` is taken are looked at side by side.
+const LOOKUPS: usize = 32;
+
+/// What became of a document that was refused.
+enum Settled {
+    /// The same is there.
+    Equal,
+    /// It was brought to what the source has now, which is this.
+    Replaced(RawDocumentBuf),
+    /// The source has deleted it, and so has this job.
+    Deleted,
+    /// An earlier batch has written it, and it stays so.
+    Again,
+    /// An earlier batch has written it in a version that was brought to what the source has now.
+    Changed {
+        /// What was there.
+        before: RawDocumentBuf,
+        /// What is there.
+        now: RawDocumentBuf,
+    },
+    /// A foreign document stays in its place.
+    Kept,
+    /// It took the place of a foreign document, as what the source has now.
+    Overwrote(RawDocumentBuf),
+    /// Nothing is to be done: the source has deleted it.
+    Gone,
+    /// It is not there.
+    Rejected(Rejected),
+}
+
+impl<P: Progress> Delivery<P> {
+    /// Settles what was refused of a batch, and counts the batch.
+    pub(super) async fn settle(
+        &self,
+        documents: &Documents,
+        extent: &Extent,
+        refusals: Vec<Refusal>,
+        mut there: Found,
+        is_replay: bool,
+    ) -> Result<Settlement> {
+        let (read, read_bytes) = (documents.len() as u64, documents.size() as u64);
+        let mut counts = Counts { read, read_bytes, ..Counts::default() };
+        documents.iter().for_each(|document| counts.wrote(document.as_bytes()));
+        let mut rejected = Vec::new();
+        there.extend(self.already_there(documents, &refusals, &there).await?);
+        let settling: Vec<_> = refusals
+            .into_iter()
+            .map(|refusal| self.settle_one(documents, extent, refusal, &there, is_replay))
+            .collect();
+        let settled: Vec<(Settled, &RawDocument)> = stream::iter(settling).buffered(LOOKUPS).try_collect().await?;
+        for (settled, document) in settled {
+            let document = document.as_bytes();
+            match settled {
+                Settled::Equal => {
+                    counts.replayed += u64::from(is_replay);
+                    counts.present += u64::from(!self.created);
+                }
+                Settled::Replaced(now) => {
+                    counts.replayed += 1;
+                    counts.replaced += 1;
+                    counts.replaced_bytes += now.as_bytes().len() as u64;
+                    counts.did_not_write(document);
+                    counts.wrote(now.as_bytes());
+                }
+                Settled::Deleted => {
+                    counts.replayed += 1;
+                    counts.deleted += 1;
+                    counts.did_not_write(document);
+                }
+                Settled::Again => {
+                    counts.again += 1;
+                    counts.did_not_write(document);
+                }
+                Settled::Changed { before, now } => {
+                    counts.again += 1;
+                    counts.replaced += 1;
+                    counts.replaced_bytes += now.as_bytes().len() as u64;
+                    counts.wrote(now.as_bytes());
+                    counts.did_not_write(document);
+                    counts.did_not_write(before.as_bytes());
+                }
+                Settled::Kept => {
+                    counts.kept += 1;
+                    counts.did_not_write(document);
+                }
+                Settled::Overwrote(now) => {
+                    counts.overwritten += 1;
+                    counts.did_not_write(document);
+                    counts.wrote(now.as_bytes());
+                }
+                Settled::Gone => counts.did_not_write(document),
+                Settled::Rejected(one) => {
+                    counts.rejected += 1;
+                    counts.rejected_bytes += one.size;
+                    counts.did_not_write(document);
+                    rejected.push(one);
+                }
+            }
+        }
+        Ok(Settlement { counts, rejected })
+    }
+
+    /// What is to be done about documents that the source has no more: an earlier attempt may have written them.
+    ///
+    /// # Errors
+    /// As [`Delivery::deliver`].
+    pub async fn settle_gone(&self, gone: Vec<Key>, settlement: &mut Settlement) -> Result<()> {
+        if self.created { self.settle_unread(gone, settlement).await } else { Ok(()) }
+    }
+
+    /// Settles what an earlier claim has sent and the source has deleted since: a document that stayed would be one too
+    /// many.
+    pub(super) async fn settle_unread(&self, unread: Vec<Key>, settlement: &mut Settlement) -> Result<()> {
+        let bringing: Vec<_> = unread.iter().map(|key| self.bring_to_now(key)).collect();
+        let settled: Vec<Settled> = stream::iter(bringing).buffer_unordered(LOOKUPS).try_collect().await?;
+        let counts = &mut settlement.counts;
+        for settled in settled {
+            match settled {
+                // Deleted and inserted again behind the scan.
+                Settled::Replaced(now) => {
+                    counts.read += 1;
+                    counts.read_bytes += now.as_bytes().len() as u64;
+                    counts.replaced += 1;
+                    counts.replaced_bytes += now.as_bytes().len() as u64;
+                    counts.wrote(now.as_bytes());
+                }
+                Settled::Rejected(one) => {
+                    counts.read += 1;
+                    counts.read_bytes += one.size;
+                    counts.rejected += 1;
+                    counts.rejected_bytes += one.size;
+                    settlement.rejected.push(one);
+                }
+                _ => counts.deleted += 1,
+            }
+        }
+        Ok(())
+    }
+
+    /// What the target has where many documents were refused: read at once, since one by one takes long.
+    async fn already_there(&self, documents: &Documents, refusals: &[Refusal], known: &Found) -> Result<Found> {
+        let taken: Vec<Key> = refusals
+            .iter()
+            .filter(|refusal| refusal.is_id_taken)
+            .filter_map(|refusal| Key::of(documents.get(refusal.index)?))
+            .filter(|key| !known.contains_key(key))
+            .collect();
+        if taken.len() > LOOKUPS { self.found(&taken).await } else { Ok(Found::new()) }
+    }
+
+    /// Settles one document that was refused, and says which.
+    async fn settle_one<'a>(
+        &self,
+        documents: &'a Documents,
+        extent: &Extent,
+        refusal: Refusal,
+        there: &Found,
+        is_replay: bool,
+    ) -> Result<(Settled, &'a RawDocument)> {
+        let Some(document) = documents.get(refusal.index) else {
+            return Err(self.target.side.error(format!("the target refused document {} of fewer", refusal.index)));
+        };
+        let key = self.key(document)?;
+        if !refusal.is_id_taken {
+            return Ok((Settled::Rejected(self.rejected(document, key, &refusal)), document));
+        }
+        // A scan in the order of the disk that met a document of an earlier batch of its own.
+        let is_again = self.created && !is_replay && *extent == Extent::Scattered;
+        let same = if is_again { Settled::Again } else { Settled::Equal };
+        let is_equal = |there: &RawDocument| there.as_bytes() == document.as_bytes();
+        if there.get(&key).is_some_and(|there| is_equal(there)) {
+            return Ok((same, document));
+        }
+        let there = self.retried(&self.target, || read::document(&self.target, &self.to, &key, None)).await?;
+        let settled = match there {
+            Some(there) if is_equal(&there) => same,
+            Some(there) if is_again => self.bring_again(&key, there).await?,
+            Some(_) if !self.created || !is_replay => self.meet_foreign(document, key, &refusal).await?,
+            // Deleted since it was in the way, or this job's own.
+            _ => self.bring_to_now(&key).await?,
+        };
+        Ok((settled, document))
+    }
+
+    /// A document that is none of this job's has the `_id`.
+    async fn meet_foreign(&self, document: &RawDocument, key: Key, refusal: &Refusal) -> Result<Settled> {
+        match self.on_conflict {
+            OnConflict::Report => Ok(Settled::Rejected(self.rejected(document, key, refusal))),
+            OnConflict::Keep => Ok(Settled::Kept),
+            OnConflict::Replace => match self.source_now(&key).await? {
+                None => Ok(Settled::Gone),
+                Some(now) => match self.put(&key, &now).await? {
+                    None => Ok(Settled::Overwrote(now)),
+                    Some(refusal) => Ok(Settled::Rejected(self.rejected(&now, key, &refusal))),
+                },
+            },
+        }
+    }
+
+    /// Brings one of our own documents on the target to what the source has now.
+    async fn bring_to_now(&self, key: &Key) -> Result<Settled> {
+        match self.source_now(key).await? {
+            None => match self.retried_write(|| write::delete(&self.writers, &self.to, &self.uuid, key)).await? {
+                None => Ok(Settled::Deleted),
+                Some(refusal) => Err(self.target.side.error(format!(
+                    "{} refused to delete _id {key:?}, which the source has no more: {}",
+                    self.to, refusal.reason
+                ))),
+            },
+            Some(now) => match self.put(key, &now).await? {
+                None => Ok(Settled::Replaced(now)),
+                Some(refusal) => Ok(Settled::Rejected(self.rejected(&now, self.key(&now)?, &refusal))),
+            },
+        }
+    }
+
+    /// The same for one that an earlier batch has counted. One that the source has deleted by now stays as it was
+    /// counted: a stream from the checkpoint deletes it.
+    async fn bring_again(&self, key: &Key, before: RawDocumentBuf) -> Result<Settled> {
+        match self.source_now(key).await? {
+            Some(now) if now != before => match self.put(key, &now).await? {
+                None => Ok(Settled::Changed { before, now }),
+                Some(refusal) => Ok(Settled::Rejected(self.rejected(&now, self.key(&now)?, &refusal))),
+            },
+            _ => Ok(Settled::Again),
+        }
+    }
+
+    async fn source_now(&self, key: &Key) -> Result<Option<RawDocumentBuf>> {
+        self.retried(&self.source, || read::document(&self.source, &self.from, key, Some(self.not_before))).await
+    }
+
+    /// Puts a document in the place of the one with this `_id`. When it is refused, the other one may be gone.
+    async fn put(&self, key: &Key, document: &RawDocument) -> Result<Option<Refusal>> {
+        let (writers, to, uuid) = (&self.writers, &self.to, self.uuid.as_str());
+        let bytes = document.as_bytes();
+        let keeps_timestamps = self.target.keeps_empty_timestamps() || !has_empty_timestamp(bytes);
+        // The same key of another type (1 and 1.0) cannot be changed in place, a timestamp would not stay what it is, and
+        // a command that names a large key beside a large document would itself be too large.
+        let in_place = Key::of(document).as_ref() == Some(key)
+            && keeps_timestamps
+            && self.target.limits.fitting([bytes.len(), key.size() + upsert::OVERHEAD]) == 2;
+        let refused = if in_place {
+            self.retried_write(|| write::replace(writers, to, uuid, key, document)).await?
+        } else {
+            self.retried_write(|| write::delete(writers, to, uuid, key)).await?
+        };
+        if refused.is_some() {
+            return Ok(refused);
+        }
+        // Deleted just now, or by whoever: a replacement without upsert does nothing then.
+        let mut one = Documents::default();
+        one.push(document);
+        let inserted = if keeps_timestamps {
+            self.retried_write(|| write::insert(writers, to, uuid, &one)).await?
+        } else {
+            self.retried_write(|| upsert::insert(writers, to, uuid, &one)).await?
+        };
+        Ok(inserted.filter(|refusal| !refusal.is_id_taken))
+    }
+
+    fn rejected(&self, document: &RawDocument, id: Key, refusal: &Refusal) -> Rejected {
+        let cause = match refusal.code {
+            code::DUPLICATE_KEY if refusal.is_id_taken => Cause::Taken,
+            code::DUPLICATE_KEY => Cause::Unique,
+            _ => Cause::Refused,
+        };
+        Rejected {
+            namespace: self.from.clone(),
+            target: self.to.clone(),
+            id,
+            cause,
+            code: refusal.code,
+            reason: refusal.reason.clone(),
+            size: document.as_bytes().len() as u64,
+            document: (cause != Cause::Taken).then(|| Bytes::of(document)),
+        }
+    }
+}

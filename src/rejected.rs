@@ -1,0 +1,205 @@
+//! What the target did not take: listing it, and trying it again.
+//!
+//! A retry begins when the copy is done, so that no lane counts what it writes; and it holds the claim on commit, so
+//! that there is one at a time, and none after the job is committed. What is settled is recorded after the target has
+//! acknowledged it: a retry that was killed in between finds it there, and records it then.
+
+use crate::abandon;
+use crate::claim::{Claim, Claiming, DoneIs};
+use crate::context::{Context, Servers};
+use crate::copy::deliver::{Delivery, Extent, Settlement};
+use crate::copy::rejects::Rejects;
+use crate::driver;
+use crate::error::{Error, Result};
+use crate::model::counts::Counts;
+use crate::model::cursor::Key;
+use crate::model::job::{CheckpointMap, Optime};
+use crate::model::namespace::Namespace;
+use crate::model::partition::Range;
+use crate::model::plan::LaneName;
+use crate::model::reject::Rejected;
+use crate::model::step::Step;
+use crate::model::work::{StepProgress, WorkStatus};
+use crate::mongo::read;
+use crate::mongo::write::Documents;
+use crate::mongo::writers::Writers;
+use crate::state::pages::{self, PreparedEntry};
+use crate::state::{keys, rejects};
+use crate::steps::discover;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+/// How many documents are tried at once...
+const BATCH: usize = 500;
+
+/// ...and about how many bytes of them.
+const BATCH_BYTES: u64 = 4 * 1024 * 1024;
+
+/// What is not on the target.
+///
+/// # Errors
+/// Bad input for a job that is unknown, else those of the state store.
+pub async fn list(context: &Context) -> Result<Vec<Rejected>> {
+    if driver::step_work(context, Step::Discover).await?.is_none() {
+        return Err(abandon::unknown(context));
+    }
+    Ok(rejects::read(&context.documents).await?.left)
+}
+
+/// What came of a retry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retried {
+    /// How many documents need nothing more.
+    pub settled: usize,
+    /// What still is not on the target, with the reason of now.
+    pub left: Vec<Rejected>,
+}
+
+/// Tries each document that is not on the target again, as the source has it now. `None`: the run was told to stop.
+///
+/// # Errors
+/// Bad input before the copy is done, and after commit is; busy when commit or another retry is at it.
+pub async fn retry(context: &Context) -> Result<Option<Retried>> {
+    let rejected = list(context).await?;
+    if !driver::is_done(context, Step::Copy).await? {
+        return Err(Error::bad_input(format!(
+            "step copy of job `{}` is not done; finish it first, with --max-rejected as high as it takes",
+            context.settings.job
+        )));
+    }
+    let servers = context.connect(Step::Copy).await?;
+    let before = driver::step_work(context, Step::Commit).await?.map(|work| work.status);
+    let claiming =
+        driver::claim(context, &keys::step(Step::Commit), StepProgress::new(Step::Commit), DoneIs::Final).await?;
+    let claim = match claiming {
+        Claiming::Mine(claim) => claim,
+        Claiming::Done(_) => {
+            return Err(Error::bad_input(format!(
+                "job `{}` is committed and its target may be live; write what is missing by hand",
+                context.settings.job
+            )));
+        }
+        Claiming::Stopped | Claiming::Busy(_) => return Ok(None),
+    };
+    let work = async {
+        // As for any step: an abandoned job is marked before its work is closed.
+        context.job().await?;
+        retry_all(context, &servers, &claim, rejected).await
+    };
+    let Some(retried) = driver::settle(context, &claim, work).await? else { return Ok(None) };
+    let status = before.filter(|status| *status != WorkStatus::Running).unwrap_or(WorkStatus::Yielded);
+    claim.let_go(status, |_| {}).await?;
+    Ok(Some(retried))
+}
+
+async fn retry_all(
+    context: &Context,
+    servers: &Servers,
+    claim: &Arc<Claim<StepProgress>>,
+    rejected: Vec<Rejected>,
+) -> Result<Retried> {
+    let checkpoints: CheckpointMap = pages::expect(&context.documents, keys::CHECKPOINT).await?;
+    let not_before = discover::of(&checkpoints, &servers.source)?.majority;
+    let prepared = pages::read_prepared(&context.documents).await?;
+    let writers = Writers::new(servers.target.clone(), None).map_err(|error| servers.target.failed(&error))?;
+    let writers = Arc::new(writers);
+    let mut retried = Retried { settled: 0, left: Vec::new() };
+    for (namespace, rejected) in by_namespace(rejected) {
+        let entry = collection(&prepared, &rejected, &namespace)?;
+        let delivery = delivery(context, servers, &writers, claim, not_before, (&namespace, entry));
+        for batch in batches(rejected) {
+            let settlement = try_again(&delivery, &batch).await?;
+            let left: HashSet<&Key> = settlement.rejected.iter().map(|one| &one.id).collect();
+            let ids: Vec<Key> = batch.iter().filter(|id| !left.contains(id)).cloned().collect();
+            retried.settled += ids.len();
+            if !ids.is_empty() {
+                // They were counted as read when they were copied, and those that are left as rejected.
+                let counts = Counts { read: 0, read_bytes: 0, rejected: 0, rejected_bytes: 0, ..settlement.counts };
+                let repair = rejects::Repair { namespace: namespace.clone(), ids, counts };
+                rejects::record(&context.documents, &repair).await?;
+            }
+            retried.left.extend(settlement.rejected);
+        }
+    }
+    Ok(retried)
+}
+
+/// The documents of each collection, each once.
+fn by_namespace(rejected: Vec<Rejected>) -> BTreeMap<Namespace, Vec<Rejected>> {
+    let mut seen = HashSet::new();
+    let mut found: BTreeMap<Namespace, Vec<Rejected>> = BTreeMap::new();
+    for one in rejected.into_iter().filter(|one| seen.insert(one.which())) {
+        found.entry(one.namespace.clone()).or_default().push(one);
+    }
+    found
+}
+
+/// What prepare has made for documents of one collection.
+fn collection<'a>(
+    prepared: &'a [PreparedEntry],
+    rejected: &[Rejected],
+    namespace: &Namespace,
+) -> Result<&'a PreparedEntry> {
+    let is_it = |entry: &&PreparedEntry| rejected.first().is_some_and(|one| one.target == entry.target);
+    let missing = || Error::state(format!("prepare has no entry for {namespace}; use another --job"));
+    prepared.iter().find(is_it).ok_or_else(missing)
+}
+
+fn delivery(
+    context: &Context,
+    servers: &Servers,
+    writers: &Arc<Writers>,
+    claim: &Arc<Claim<StepProgress>>,
+    not_before: Optime,
+    (from, entry): (&Namespace, &PreparedEntry),
+) -> Delivery<StepProgress> {
+    let lane = LaneName { shard: servers.source.identity.set_name.clone(), number: 0 };
+    Delivery {
+        source: servers.source.clone(),
+        target: servers.target.clone(),
+        writers: Arc::clone(writers),
+        from: from.clone(),
+        to: entry.target.clone(),
+        uuid: entry.uuid.clone(),
+        range: Range::default(),
+        created: entry.created,
+        // An earlier retry may have been killed before it recorded what it wrote.
+        replay: true,
+        probes_all: false,
+        not_before,
+        on_conflict: context.settings.on_conflict,
+        rejects: Arc::new(Rejects::new(context.documents.clone(), lane, u64::MAX)),
+        claim: Arc::clone(claim),
+        empty_probes: AtomicUsize::new(0),
+    }
+}
+
+/// Cut so that a batch's documents are held at once.
+fn batches(rejected: Vec<Rejected>) -> Vec<Vec<Key>> {
+    let mut batches: Vec<Vec<Key>> = Vec::new();
+    let mut size = 0;
+    for one in rejected {
+        size += one.size;
+        match batches.last_mut() {
+            Some(batch) if batch.len() < BATCH && size <= BATCH_BYTES => batch.push(one.id),
+            _ => {
+                size = one.size;
+                batches.push(vec![one.id]);
+            }
+        }
+    }
+    batches
+}
+
+async fn try_again(delivery: &Delivery<StepProgress>, ids: &[Key]) -> Result<Settlement> {
+    let Delivery { source, from, not_before, .. } = delivery;
+    let found = read::documents_with(source, from, ids, Some(*not_before)).await;
+    let found = found.map_err(|error| source.failed(&error).during(format!("reading {from}")))?;
+    let mut documents = Documents::default();
+    ids.iter().filter_map(|id| found.get(id)).for_each(|document| documents.push(document));
+    let mut settlement = delivery.write(&documents, &Extent::Scattered).await?;
+    let gone = ids.iter().filter(|id| !found.contains_key(id)).cloned().collect();
+    delivery.settle_gone(gone, &mut settlement).await?;
+    Ok(settlement)
+}
