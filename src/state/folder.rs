@@ -8,7 +8,7 @@
 //! # Compare-and-swap between processes
 //! A writer, of a new object as of the next content of one:
 //!
-//! 1. writes its content to a draft beside the object, and flushes it;
+//! 1. writes its content to a draft in a hidden folder beside the object, and flushes it;
 //! 2. renames the draft to a candidate, and removes every other candidate for that object;
 //! 3. reads the object, and gives up when it is not what it is to be (absent, or the content it replaces);
 //! 4. renames its candidate to the object, which fails when somebody removed it.
@@ -18,10 +18,14 @@
 //! Y's removal, and did its own removal later still. By then Y's candidate was there, and X removed it: Y cannot have
 //! renamed it. (A test goes through every order of steps of three writers.)
 //!
-//! Around 2 to 4 is an exclusive `flock` on the object's folder, but only out of politeness: it keeps writers from
-//! removing each other's candidates again and again. It is not waited for long and not relied on, since a process that is
-//! *stopped* (SIGSTOP, a debugger, a suspended container) keeps its locks. When such a process wakes up after others
-//! have written, its rename fails, or its content is not what it was.
+//! A writer whose candidate was removed begins again, then with an exclusive `flock` on the object's folder around 2 to
+//! 4, but only out of politeness: it keeps writers from removing each other's candidates again and again. It is not
+//! waited for long and not relied on, since a process that is *stopped* (SIGSTOP, a debugger, a suspended container) keeps
+//! its locks. When such a process wakes up after others have written, its rename fails, or its content is not what it
+//! was.
+//!
+//! Drafts and candidates have a folder of their own so that looking for other candidates takes as long as there are
+//! writers, and not as long as there are objects.
 //!
 //! The etag is the SHA-256 of the content. That is no ABA problem although equal contents have equal etags: every
 //! document carries a random write id (see [`super::document`]), so no content ever comes back.
@@ -48,7 +52,10 @@ const LOCK_PAUSE: Duration = Duration::from_millis(1);
 /// How often to begin again after others removed the draft or the candidate.
 const ATTEMPTS: usize = 20;
 
-/// The ends of the names of temporary files, `.<object's name>.<random id>.draft`. No part of a key begins with a dot.
+/// The folder of temporary files in each folder. No part of a key begins with a dot.
+const TEMPORARY: &str = ".tmp";
+
+/// The ends of the names of temporary files, `.<object's name>.<random id>.draft`.
 const DRAFT: &str = ".draft";
 const CANDIDATE: &str = ".candidate";
 
@@ -146,7 +153,7 @@ impl Folder {
         if path.is_dir() {
             return Err(failed("write", path, &ErrorKind::IsADirectory.into()));
         }
-        for _ in 0..ATTEMPTS {
+        for attempt in 0..ATTEMPTS {
             // A first look, so that who has lost already writes nothing and removes nobody's file.
             let before = self.read(path)?;
             if before.as_deref().map(content_etag).as_ref() != expected {
@@ -155,12 +162,13 @@ impl Folder {
             self.prepare(parent)?;
             let failed = |error: io::Error| failed("write", path, &error);
             let draft = Temporary::draft(path, body).map_err(failed)?;
-            let lock = lock_politely(parent);
+            let lock = if attempt == 0 { None } else { lock_politely(parent) };
             let candidate = match draft.become_candidate() {
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 result => result.map_err(failed)?,
             };
-            remove(parent, |name| is_candidate_for(path, name) && !candidate.is(name)).map_err(failed)?;
+            remove(&parent.join(TEMPORARY), |name| is_candidate_for(path, name) && !candidate.is(name))
+                .map_err(failed)?;
             if self.read(path)? != before {
                 drop(lock);
                 return Err(conflict(parent));
@@ -220,8 +228,10 @@ impl Folder {
             .collect();
         for folder in new.into_iter().rev() {
             // A living process finds its file removed, as by any other writer, and begins again.
+            let temporary = folder.join(TEMPORARY);
             make(folder)
-                .and_then(|()| remove(folder, is_temporary))
+                .and_then(|()| make(&temporary))
+                .and_then(|()| remove(&temporary, is_temporary))
                 .map_err(|error| failed("prepare folder", folder, &error))?;
             prepared.insert(folder.to_owned());
         }
@@ -229,7 +239,7 @@ impl Folder {
     }
 }
 
-/// A file beside the object that it is to become. Removed again unless it did.
+/// A file on its way to become an object. Removed again unless it did.
 struct Temporary {
     path: PathBuf,
     renamed: bool,
@@ -239,7 +249,7 @@ impl Temporary {
     /// Content that is on the disk.
     fn draft(target: &Path, body: &[u8]) -> io::Result<Self> {
         let name = target.file_name().and_then(|name| name.to_str()).ok_or(ErrorKind::InvalidFilename)?;
-        let path = parent_of(target).join(format!(".{name}.{}{DRAFT}", random_id()));
+        let path = parent_of(target).join(TEMPORARY).join(format!(".{name}.{}{DRAFT}", random_id()));
         let mut file = File::create_new(&path)?;
         let draft = Self { path, renamed: false };
         file.write_all(body)?;
@@ -394,15 +404,15 @@ mod tests {
         let store = FolderStore::open(root);
         store.create("before", "1".into()).await.unwrap();
         for left in [".k.dead.candidate", ".k.dead.draft", ".k.x.dead.candidate", ".note"] {
-            fs::write(root.join(left), "x").unwrap();
+            fs::write(root.join(TEMPORARY).join(left), "x").unwrap();
         }
         assert_eq!(store.list("").await.unwrap(), ["before"]);
         // A writer removes its object's candidates, and no other's.
         store.create("k", "1".into()).await.unwrap();
-        assert_eq!(hidden(root), [".k.dead.draft", ".k.x.dead.candidate", ".note"]);
+        assert_eq!(hidden(&root.join(TEMPORARY)), [".k.dead.draft", ".k.x.dead.candidate", ".note"]);
         // A new process removes them all.
         FolderStore::open(root).create("new", "1".into()).await.unwrap();
-        assert_eq!(hidden(root), [".note"]);
+        assert_eq!(hidden(&root.join(TEMPORARY)), [".note"]);
         assert_eq!(store.list("").await.unwrap(), ["before", "k", "new"]);
     }
 
@@ -414,7 +424,7 @@ mod tests {
         store.replace("k", "2".into(), &first).await.unwrap();
         assert_eq!(store.replace("k", "3".into(), &first).await, Err(StoreError::Conflict));
         assert_eq!(store.create("k", "3".into()).await, Err(StoreError::Conflict));
-        assert_eq!(hidden(folder.path()), Vec::<String>::new());
+        assert_eq!(hidden(&folder.path().join(TEMPORARY)), Vec::<String>::new());
     }
 
     /// One writer of the model below: what it does next, and which candidates it means to remove.
@@ -521,7 +531,7 @@ mod tests {
         writers.join_all().await;
         let read = FolderStore::open(folder.path()).get("k").await.unwrap().unwrap();
         assert_eq!(std::str::from_utf8(&read.body).unwrap().trim(), "40");
-        assert_eq!(hidden(folder.path()), Vec::<String>::new());
+        assert_eq!(hidden(&folder.path().join(TEMPORARY)), Vec::<String>::new());
     }
 
     #[tokio::test]
