@@ -175,7 +175,7 @@ async fn folder_between_processes_loses_no_count() {
     }
     let expected = (0..4).map(|writer| (format!("w{writer}"), 50)).collect();
     assert_eq!(counts(Arc::new(FolderStore::open(folder.path()))).await, expected);
-    assert_eq!(leftovers(&folder.path().join("job/shared")), 0);
+    assert_eq!(leftovers(&folder.path().join("job/shared/.tmp")), 0);
 }
 
 #[tokio::test]
@@ -206,12 +206,12 @@ async fn folder_survives_kill_9_at_any_moment() {
         let there = counts(Arc::new(FolderStore::open(folder.path()))).await["w"];
         assert!(there == last || there == last + 1, "{there} after {last} was acknowledged");
         acknowledged = there;
-        assert!(leftovers(&folder.path().join("job/shared")) <= 1);
+        assert!(leftovers(&folder.path().join("job/shared/.tmp")) <= 1);
     }
     // Nobody left a lock behind, and the next writer cleans up.
     let documents = Documents::new(Arc::new(FolderStore::open(folder.path())), "job");
     count(&documents, "w", acknowledged + 1, |_| {}).await;
-    assert_eq!(leftovers(&folder.path().join("job/shared")), 0);
+    assert_eq!(leftovers(&folder.path().join("job/shared/.tmp")), 0);
 }
 
 /// A process that is stopped in the middle of its writes may stop at most one folder's replaces, and rarely does.
