@@ -610,7 +610,7 @@ struct ReadingFlags {
     /// --lane N`; plan decides it for good [default: 1] [env: MONGOFERRY_LANES_PER_SHARD]
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     lanes_per_shard: Option<String>,
-    /// In which order collections are read: by _id, in the order of the disk, or whichever costs the source less;
+    /// In which order collections are read: by _id, in the order of the disk, or in the one that suits it;
     /// discover decides it for good [default: auto] [env: MONGOFERRY_READ_ORDER]
     #[arg(long, value_name = "ORDER", value_parser = Suggested(layer::READ_ORDER))]
     read_order: Option<String>,

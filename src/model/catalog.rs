@@ -75,18 +75,20 @@ pub(super) fn is_by_id(order: &Order) -> bool {
     *order == Order::Id
 }
 
-/// Up to this size a collection is a few replies, which are read as fast in whatever order.
-const SMALL: u64 = 16 << 20;
-
 /// Up to this size a collection is read in the order of the disk, in one piece: what may have to be read again when the
 /// node that it is read from is lost. It takes about as long as reading, which is several times faster than copying.
-const LARGEST_PIECE: u64 = 16 << 30;
+const LARGEST_PIECE: u64 = 64 << 30;
+
+/// How many bytes of documents a byte of the source's memory holds about: its file system keeps them compressed.
+const COMPRESSION: u64 = 2;
 
 /// What decides in which order a collection is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OrderFacts {
     /// Its estimated size in bytes.
     pub bytes: u64,
+    /// The source's memory in bytes. None where it does not tell.
+    pub memory: Option<u64>,
     /// Whether its records lie in the order of `_id` by themselves: then each order is the other one.
     pub is_clustered: bool,
     /// Whether neighbours on the disk are neighbours by `_id`, as with ObjectIds and counters that only grow. None when
@@ -97,12 +99,13 @@ pub struct OrderFacts {
 impl OrderFacts {
     /// Whether it matters if `_id`s follow the disk.
     pub fn asks_for_correlation(&self, wanted: ReadOrder) -> bool {
-        wanted == ReadOrder::Auto && !self.is_clustered && (SMALL..=LARGEST_PIECE).contains(&self.bytes)
+        let exceeds_memory = self.memory.is_some_and(|memory| self.bytes > memory.saturating_mul(COMPRESSION));
+        wanted == ReadOrder::Auto && !self.is_clustered && exceeds_memory && self.bytes <= LARGEST_PIECE
     }
 
-    /// The order. Where `_id`s are scattered over the disk, reading by `_id` jumps from block to block: the source takes
-    /// twice the time. Where they follow the disk both orders read the same blocks in a row, and `_id` order has the
-    /// advantage that any member can go on with it, and several readers can share it.
+    /// The order. What arrives in the order of `_id` costs the target much less, since its index on `_id` grows at one
+    /// place; that is worth more than what reading in that order costs the source, as long as it finds the documents in
+    /// memory. When it does not, and `_id`s are scattered over the disk, each document is a read of its own.
     pub fn order(&self, wanted: ReadOrder) -> Order {
         let is_natural = match wanted {
             ReadOrder::Id => false,
@@ -219,14 +222,16 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn scattered_ids_are_read_in_the_order_of_the_disk_unless_that_is_too_large_a_piece() {
-        let scattered = OrderFacts { bytes: 1 << 30, is_clustered: false, follows_disk: Some(false) };
+    fn scattered_ids_that_memory_does_not_hold_are_read_in_the_order_of_the_disk_unless_the_piece_is_too_large() {
+        let memory = Some(1 << 30);
+        let scattered = OrderFacts { bytes: 3 << 30, memory, is_clustered: false, follows_disk: Some(false) };
         let order = |facts: OrderFacts| facts.order(ReadOrder::Auto);
         assert_eq!(order(scattered), Order::Natural);
         assert_eq!(order(OrderFacts { follows_disk: Some(true), ..scattered }), Order::Id);
         assert_eq!(order(OrderFacts { follows_disk: None, ..scattered }), Order::Id);
-        assert_eq!(order(OrderFacts { bytes: 1 << 20, ..scattered }), Order::Id);
+        assert_eq!(order(OrderFacts { bytes: 2 << 30, ..scattered }), Order::Id);
         assert_eq!(order(OrderFacts { bytes: 1 << 40, ..scattered }), Order::Id);
+        assert_eq!(order(OrderFacts { memory: None, ..scattered }), Order::Id);
         assert_eq!(order(OrderFacts { is_clustered: true, ..scattered }), Order::Id);
         assert_eq!(scattered.order(ReadOrder::Id), Order::Id);
         assert_eq!(OrderFacts { bytes: 0, ..scattered }.order(ReadOrder::Natural), Order::Natural);

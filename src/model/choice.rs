@@ -117,7 +117,7 @@ pub enum Order {
 /// In which order collections are read (`--read-order`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ReadOrder {
-    /// In the one that costs the source less, collection by collection.
+    /// In the one that suits it, collection by collection.
     #[default]
     Auto,
     /// All of them by `_id`.

@@ -1,13 +1,15 @@
-//! Whether the `_id`s of a collection follow the order of its records on the disk.
+//! What tells in which order a collection is read best: whether its `_id`s follow the order of its records on the disk,
+//! and how much of it the source's memory holds.
 
+use super::catalog::number;
 use super::deployment::Deployment;
-use super::failure::code::NAMESPACE_NOT_FOUND;
+use super::failure::code::{NAMESPACE_NOT_FOUND, UNAUTHORIZED};
 use super::failure::code_of;
 use crate::error::Result;
 use crate::model::bson_order::compare_documents;
 use crate::model::cursor::Key;
 use crate::model::namespace::Namespace;
-use bson::rawdoc;
+use bson::{doc, rawdoc};
 use futures_util::StreamExt;
 use mongodb::error::Error as DriverError;
 
@@ -42,6 +44,23 @@ pub async fn follows_disk(source: &Deployment, namespace: &Namespace, document_s
         }
     }
     Ok(true)
+}
+
+/// The memory of the source's machine, or of its container, in bytes (`hostInfo`). None where the right to ask is missing
+/// (`clusterMonitor`).
+///
+/// # Errors
+/// As [`Deployment::failed`].
+pub async fn memory(source: &Deployment) -> Result<Option<u64>> {
+    let info = match source.run("admin", doc! { "hostInfo": 1 }).await {
+        Ok(info) => info,
+        Err(error) if code_of(&error) == Some(UNAUTHORIZED) => return Ok(None),
+        Err(error) => return Err(source.failed(&error)),
+    };
+    let system = info.get_document("system").ok();
+    // The limit of a container where there is one (4.4).
+    let megabytes = ["memLimitMB", "memSizeMB"].iter().filter_map(|name| Some(number(system?, name)));
+    Ok(megabytes.filter(|megabytes| *megabytes > 0).min().map(|megabytes| megabytes << 20))
 }
 
 async fn ids(

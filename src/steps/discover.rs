@@ -132,11 +132,19 @@ async fn list(context: &Context, source: &Deployment) -> Result<Vec<CatalogEntry
         }
     }
     listed.sort_by(|a, b| a.namespace.cmp(&b.namespace));
-    let numbered = listed.into_iter().zip(0..).map(|(listed, number)| entry(context, source, listed, Ordinal(number)));
+    let memory = correlation::memory(source).await?;
+    let entry = |(listed, number)| entry(context, source, memory, listed, Ordinal(number));
+    let numbered = listed.into_iter().zip(0..).map(entry);
     stream::iter(numbered).buffered(PARALLEL).try_collect().await
 }
 
-async fn entry(context: &Context, source: &Deployment, listed: Listed, ordinal: Ordinal) -> Result<CatalogEntry> {
+async fn entry(
+    context: &Context,
+    source: &Deployment,
+    memory: Option<u64>,
+    listed: Listed,
+    ordinal: Ordinal,
+) -> Result<CatalogEntry> {
     let Listed { namespace, uuid, kind, options } = listed;
     let mut entry = CatalogEntry {
         ordinal,
@@ -154,7 +162,7 @@ async fn entry(context: &Context, source: &Deployment, listed: Listed, ordinal: 
         let namespace = &entry.namespace;
         ((entry.documents, entry.bytes), entry.indexes) =
             tokio::try_join!(catalog::size(source, namespace), catalog::indexes(source, namespace))?;
-        entry.order = order(context, source, &entry).await?;
+        entry.order = order(context, source, memory, &entry).await?;
         if entry.order == Order::Id {
             let size = (entry.documents, entry.bytes);
             entry.cuts = split::cuts(source, &entry.namespace, size, context.settings.partition_size).await?;
@@ -164,10 +172,10 @@ async fn entry(context: &Context, source: &Deployment, listed: Listed, ordinal: 
 }
 
 /// In which order a collection will be read.
-async fn order(context: &Context, source: &Deployment, entry: &CatalogEntry) -> Result<Order> {
+async fn order(context: &Context, source: &Deployment, memory: Option<u64>, entry: &CatalogEntry) -> Result<Order> {
     let wanted = context.settings.read_order;
     let is_clustered = entry.options.get("clusteredIndex").is_some();
-    let mut facts = OrderFacts { bytes: entry.bytes, is_clustered, follows_disk: None };
+    let mut facts = OrderFacts { bytes: entry.bytes, memory, is_clustered, follows_disk: None };
     if facts.asks_for_correlation(wanted) {
         let document_size = entry.bytes / entry.documents.max(1);
         facts.follows_disk = Some(correlation::follows_disk(source, &entry.namespace, document_size).await?);
