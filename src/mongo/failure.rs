@@ -179,10 +179,14 @@ pub fn is_lost_answer(error: &DriverError) -> bool {
     matches!(error.kind.as_ref(), ErrorKind::Io(_)) || code_of(error) == Some(code::BSON_OBJECT_TOO_LARGE)
 }
 
-/// Whether a cursor with this error can be opened again after the last document that it gave.
+/// Whether a cursor with this error can be opened again after the last document that it gave. One that was killed while
+/// it was working says that its operation was interrupted.
 pub fn is_lost_cursor(error: &DriverError) -> bool {
-    is_transient(error)
-        || matches!(code_of(error), Some(code::CURSOR_NOT_FOUND | 136 | code::QUERY_PLAN_KILLED | code::CURSOR_KILLED))
+    let is_killed = matches!(
+        code_of(error),
+        Some(code::CURSOR_NOT_FOUND | 136 | code::QUERY_PLAN_KILLED | code::CURSOR_KILLED | code::INTERRUPTED)
+    );
+    is_transient(error) || is_killed
 }
 
 /// Whether a server refuses bounds since nothing can be between them: it takes no `min` that is not before `max`. Asked
