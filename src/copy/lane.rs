@@ -186,13 +186,11 @@ impl Run {
         let Some(prepared) = self.prepared.get(&spec.ordinal.0) else {
             return Err(Error::state(format!("prepare has no entry for {}; use another --job", spec.source)));
         };
-        let mut replay = {
-            let mut live = self.live();
-            // Documents of others have no place in a proof that is to be compared with what is there.
-            let is_shared = spec.order == Order::Natural && !prepared.created;
-            live.open.entry(spec.number).or_default().by_id |= is_shared;
-            spec.number.0 < live.replay_below
-        };
+        // Documents of others have no place in a proof that is to be compared with what is there.
+        if spec.order == Order::Natural && !prepared.created {
+            self.read_by_id(spec.number);
+        }
+        let mut replay = spec.number.0 < self.live().replay_below;
         loop {
             let open = self.live().open.get(&spec.number).cloned().unwrap_or_default();
             let Some(scan) = self.scan(&spec, &open).await? else {
@@ -266,7 +264,7 @@ impl Run {
         }
     }
 
-    /// A partition that was not begun is read by `_id` after all.
+    /// A partition that was planned in the order of the disk is read by `_id` from its beginning.
     fn read_by_id(&self, number: PartitionNumber) {
         self.live().open.entry(number).or_default().by_id = true;
     }

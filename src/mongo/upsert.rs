@@ -5,9 +5,8 @@
 //! called, and however often. It is one write, in the oplog an insert, and refused as one when the `_id` is taken: unlike an
 //! insert that is mended with `$set` afterwards there is no moment in which something else is there.
 
-use super::WTIMEOUT_MS;
 use super::answer::Answer;
-use super::write::{Documents, append_uuid};
+use super::write::{Documents, complete};
 use super::writers::Writers;
 use crate::crash;
 use crate::model::cursor::Key;
@@ -34,10 +33,8 @@ pub async fn insert(
         "updates": updates,
         "ordered": false,
         "bypassDocumentValidation": true,
-        "writeConcern": { "w": "majority", "wtimeout": WTIMEOUT_MS },
-        "comment": writers.target().comment().0.as_str(),
     };
-    append_uuid(writers.target(), uuid, &mut command);
+    complete(writers, uuid, &mut command);
     crash::around("insert", writers.write(namespace.db(), command, &Documents::default())).await
 }
 

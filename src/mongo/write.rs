@@ -114,10 +114,8 @@ pub async fn insert(
         "insert": namespace.collection(),
         "ordered": false,
         "bypassDocumentValidation": true,
-        "writeConcern": { "w": "majority", "wtimeout": WTIMEOUT_MS },
-        "comment": writers.target().comment().0.as_str(),
     };
-    append_uuid(writers.target(), uuid, &mut command);
+    complete(writers, uuid, &mut command);
     append_bypass(writers.target(), &mut command);
     crash::around("insert", writers.write(namespace.db(), command, documents)).await
 }
@@ -137,10 +135,8 @@ pub async fn replace(
         "update": namespace.collection(),
         "updates": [{ "q": by_id(key), "u": RawBsonRef::Document(document), "multi": false, "upsert": false }],
         "bypassDocumentValidation": true,
-        "writeConcern": { "w": "majority", "wtimeout": WTIMEOUT_MS },
-        "comment": writers.target().comment().0.as_str(),
     };
-    append_uuid(writers.target(), uuid, &mut command);
+    complete(writers, uuid, &mut command);
     append_bypass(writers.target(), &mut command);
     crash::around("replace", writers.write(namespace.db(), command, &Documents::default())).await
 }
@@ -153,10 +149,8 @@ pub async fn delete(writers: &Writers, namespace: &Namespace, uuid: &str, key: &
     let mut command = rawdoc! {
         "delete": namespace.collection(),
         "deletes": [{ "q": by_id(key), "limit": 1 }],
-        "writeConcern": { "w": "majority", "wtimeout": WTIMEOUT_MS },
-        "comment": writers.target().comment().0.as_str(),
     };
-    append_uuid(writers.target(), uuid, &mut command);
+    complete(writers, uuid, &mut command);
     crash::around("delete", writers.write(namespace.db(), command, &Documents::default())).await
 }
 
@@ -172,8 +166,12 @@ fn append_bypass(target: &Deployment, command: &mut RawDocumentBuf) {
     }
 }
 
-/// Makes the server refuse (361) when the name means another collection by now (6.0).
-pub(super) fn append_uuid(target: &Deployment, uuid: &str, command: &mut RawDocumentBuf) {
+/// Adds to a write command what all have: a majority has to have it, a DBA sees who writes, and the server refuses (361)
+/// when the name means another collection by now (6.0).
+pub(super) fn complete(writers: &Writers, uuid: &str, command: &mut RawDocumentBuf) {
+    let target = writers.target();
+    command.append(bson::cstr!("writeConcern"), rawdoc! { "w": "majority", "wtimeout": WTIMEOUT_MS });
+    command.append(bson::cstr!("comment"), target.comment().0.as_str());
     if target.takes_collection_uuid()
         && let Some(Bson::Binary(binary)) = catalog::uuid_binary(uuid)
     {
