@@ -52,10 +52,10 @@ impl<P: Progress> Delivery<P> {
                 let failure = match self.attempt(batch, &places, queue.as_upserts).await {
                     Ok(Answer::Acknowledged(refusals)) => match transient(&refusals) {
                         None => {
-                            let in_batch = |refusal: Refusal| {
-                                places.get(refusal.index).map(|place| Refusal { index: *place, ..refusal })
-                            };
-                            sent.refusals.extend(refusals.into_iter().filter_map(in_batch));
+                            for refusal in refusals {
+                                let index = self.place(&places, &refusal)?;
+                                sent.refusals.push(Refusal { index, ..refusal });
+                            }
                             queue.places.drain(..places.len());
                             continue;
                         }
@@ -90,6 +90,14 @@ impl<P: Progress> Delivery<P> {
         }
         sent.refusals.sort_by_key(|refusal| refusal.index);
         Ok(sent)
+    }
+
+    /// The place in the batch of what the target refused of a command with the documents of these places.
+    fn place(&self, places: &[usize], refusal: &Refusal) -> Result<usize> {
+        let (index, sent) = (refusal.index, places.len());
+        let unknown =
+            || self.target.side.error(format!("the target refused document {index} of {sent} of {}", self.to));
+        places.get(index).copied().ok_or_else(unknown)
     }
 
     /// What has to be sent, by the way in which; what is there is refused without asking.

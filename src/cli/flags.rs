@@ -1,0 +1,368 @@
+//! The flags of the commands, in the groups that the help shows, each of which more than one command may have.
+
+use crate::config::layer::{self, RawArguments};
+use clap::builder::{PossibleValue, TypedValueParser};
+use clap::{Args, ValueHint};
+use std::ffi::OsStr;
+
+#[derive(Args)]
+#[command(next_help_heading = "Job and state")]
+pub(super) struct JobFlag {
+    /// The job's name: up to 100 letters, digits, `.`, `_` and `-`. `abandon` wants it said [default: default] [env:
+    /// MONGOFERRY_JOB]
+    #[arg(long, value_name = "NAME")]
+    job: Option<String>,
+}
+
+impl JobFlag {
+    pub(super) fn take_into(&self, raw: &mut RawArguments) {
+        raw.set("job", &self.job);
+    }
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Job and state")]
+pub(super) struct StoreFlags {
+    /// A TOML file with settings; an unknown key is an error [default: mongoferry.toml in the working directory, when it is
+    /// there] [env: MONGOFERRY_CONFIG]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    config: Option<String>,
+    /// Where the state is kept: a folder, or s3://bucket/prefix [default: ./mongoferry-state] [env: MONGOFERRY_STATE]
+    #[arg(long, value_name = "URL", value_hint = ValueHint::DirPath)]
+    state: Option<String>,
+    /// The address of MinIO and the like, http:// or https://, used path-style. Credentials and region are found as the
+    /// AWS SDK finds them [default: AWS] [env: MONGOFERRY_S3_ENDPOINT]
+    #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
+    s3_endpoint: Option<String>,
+}
+
+impl StoreFlags {
+    pub(super) fn take_into(&self, raw: &mut RawArguments) {
+        raw.set("config", &self.config);
+        raw.set("state", &self.state);
+        raw.set("s3-endpoint", &self.s3_endpoint);
+    }
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Source and target")]
+pub(super) struct DeploymentFlags {
+    /// Where to copy from, a connection string; better in the environment, since everybody can read it in `ps` [env:
+    /// MONGOFERRY_SOURCE]
+    #[arg(long, value_name = "URI", value_hint = ValueHint::Url)]
+    source: Option<String>,
+    /// Where to copy to, a connection string [env: MONGOFERRY_TARGET]
+    #[arg(long, value_name = "URI", value_hint = ValueHint::Url)]
+    target: Option<String>,
+    /// Certificate authorities for the source, a PEM file, where the URI does not name them [env: MONGOFERRY_SOURCE_CA]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    source_ca: Option<String>,
+    /// Certificate authorities for the target, a PEM file, where the URI does not name them [env: MONGOFERRY_TARGET_CA]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    target_ca: Option<String>,
+}
+
+impl DeploymentFlags {
+    pub(super) fn take_into(&self, raw: &mut RawArguments) {
+        raw.set("source", &self.source);
+        raw.set("target", &self.target);
+        raw.set("source-ca", &self.source_ca);
+        raw.set("target-ca", &self.target_ca);
+    }
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "What is copied")]
+pub(super) struct SelectionFlags {
+    /// Copy only this: `db`, `db.*` (the same) or `db.collection`; repeated or comma-separated [default: everything] [env:
+    /// MONGOFERRY_INCLUDE]
+    #[arg(long, value_name = "NS")]
+    include: Vec<String>,
+    /// Do not copy this, whatever is included; written as for --include [default: nothing] [env: MONGOFERRY_EXCLUDE]
+    #[arg(long, value_name = "NS")]
+    exclude: Vec<String>,
+    /// Give it another name in the target: `db:db2` or `db.a:db2.b`; repeated or comma-separated, the more specific one
+    /// wins [default: none] [env: MONGOFERRY_RENAME]
+    #[arg(long, value_name = "FROM:TO")]
+    rename: Vec<String>,
+}
+
+impl SelectionFlags {
+    pub(super) fn take_into(&self, raw: &mut RawArguments) {
+        raw.set("include", &self.include);
+        raw.set("exclude", &self.exclude);
+        raw.set("rename", &self.rename);
+    }
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "In the target")]
+pub(super) struct TargetFlags {
+    /// When a collection of that name exists: stop; drop it; or keep it and put the documents beside what is there, where
+    /// another document with the same `_id` stays and is a finding [default: refuse] [env: MONGOFERRY_EXISTING]
+    #[arg(long, value_name = "CHOICE", value_parser = Suggested(layer::EXISTING))]
+    existing: Option<String>,
+    /// With --existing drop: drop also what an earlier job has committed, and what may be live by now
+    #[arg(long)]
+    drop_committed: bool,
+    #[command(flatten)]
+    refused: RefusedFlags,
+    /// Build indexes not at all; in the background, while documents arrive (unique and TTL indexes wait for the end); or
+    /// when all documents are there [default: foreground] [env: MONGOFERRY_CREATE_INDEX]
+    #[arg(long, value_name = "CHOICE", value_parser = Suggested(layer::CREATE_INDEX))]
+    create_index: Option<String>,
+    /// Whether the target refuses what a worker sends that has lost its lane to another one; it costs the target more the
+    /// smaller the documents are [default: no] [env: MONGOFERRY_FENCE_WRITES]
+    #[arg(long, value_name = "CHOICE", value_parser = Suggested(layer::FENCE_WRITES))]
+    fence_writes: Option<String>,
+    /// Where commit writes MongoShake's checkpoint: a connection string, or `none` to keep it in the state alone [default:
+    /// the target] [env: MONGOFERRY_CHECKPOINT_URI]
+    #[arg(long, value_name = "URI|none", value_hint = ValueHint::Url)]
+    checkpoint_uri: Option<String>,
+    /// The collection for it, as MongoShake's `checkpoint.storage.db` and `.collection` name it [default:
+    /// mongoshake.ckpt_default] [env: MONGOFERRY_CHECKPOINT_NAMESPACE]
+    #[arg(long, value_name = "NS")]
+    checkpoint_namespace: Option<String>,
+    /// Go on to commit although there are findings
+    #[arg(long)]
+    accept_findings: bool,
+}
+
+impl TargetFlags {
+    pub(super) fn take_into(&self, raw: &mut RawArguments) {
+        raw.set("existing", &self.existing);
+        raw.drop_committed = self.drop_committed;
+        self.refused.take_into(raw);
+        raw.set("create-index", &self.create_index);
+        raw.set("fence-writes", &self.fence_writes);
+        raw.set("checkpoint-uri", &self.checkpoint_uri);
+        raw.set("checkpoint-namespace", &self.checkpoint_namespace);
+        raw.accept_findings = self.accept_findings;
+    }
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Resources")]
+pub(super) struct ResourceFlags {
+    /// What the process may hold in memory, 32MiB to 1TiB [default: 64MiB] [env: MONGOFERRY_MEMORY]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    memory: Option<String>,
+    /// How many ranges or collections are read at once at most, 1 to 256; how many are, is found out while it copies
+    /// [default: 16] [env: MONGOFERRY_MAX_READERS]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    max_readers: Option<String>,
+    /// How many batches are sent at once at most, 1 to 16; how many are, is found out while it copies [default: 8]
+    /// [env: MONGOFERRY_MAX_WRITERS]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    max_writers: Option<String>,
+}
+
+impl ResourceFlags {
+    pub(super) fn take_into(&self, raw: &mut RawArguments) {
+        raw.set("memory", &self.memory);
+        raw.set("max-readers", &self.max_readers);
+        raw.set("max-writers", &self.max_writers);
+    }
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "In the target")]
+pub(super) struct RefusedFlags {
+    /// When a document that this job did not put there has the `_id` of one that is copied: leave it, as a finding; let
+    /// the source's document of now take its place; or leave it and only count it [default: report] [env:
+    /// MONGOFERRY_ON_CONFLICT]
+    #[arg(long, value_name = "CHOICE", value_parser = Suggested(layer::ON_CONFLICT))]
+    on_conflict: Option<String>,
+    /// How many documents of the whole job the target may refuse, for what is in them, before the copy stops with 4;
+    /// `mongoferry rejected` lists them [default: 0] [env: MONGOFERRY_MAX_REJECTED]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    max_rejected: Option<String>,
+}
+
+impl RefusedFlags {
+    pub(super) fn take_into(&self, raw: &mut RawArguments) {
+        raw.set("on-conflict", &self.on_conflict);
+        raw.set("max-rejected", &self.max_rejected);
+    }
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Reading")]
+pub(super) struct ReadingFlags {
+    /// About how large the ranges are into which a collection is cut, which are copied side by side, 4KiB to 1TiB:
+    /// 20MB is 20 × 1000², 64MiB is 64 × 1024²; discover decides it for good [default: 256MiB] [env:
+    /// MONGOFERRY_PARTITION_SIZE]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    partition_size: Option<String>,
+    /// Into how many lanes a shard is divided, 1 to 1000: so many workers can copy it at once, each with `step copy
+    /// --lane N`; plan decides it for good [default: 1] [env: MONGOFERRY_LANES_PER_SHARD]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    lanes_per_shard: Option<String>,
+    /// In which order collections are read: by _id, in the order of the disk, or in the one that suits it;
+    /// discover decides it for good [default: auto] [env: MONGOFERRY_READ_ORDER]
+    #[arg(long, value_name = "ORDER", value_parser = Suggested(layer::READ_ORDER))]
+    read_order: Option<String>,
+    /// Which members of the source the documents are read from [default: primary] [env: MONGOFERRY_READ_PREFERENCE]
+    #[arg(long, value_name = "MEMBERS", value_parser = Suggested(layer::READ_PREFERENCE))]
+    read_preference: Option<String>,
+}
+
+impl ReadingFlags {
+    pub(super) fn take_into(&self, raw: &mut RawArguments) {
+        raw.set("partition-size", &self.partition_size);
+        raw.set("lanes-per-shard", &self.lanes_per_shard);
+        raw.set("read-order", &self.read_order);
+        raw.set("read-preference", &self.read_preference);
+    }
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Limits")]
+pub(super) struct LimitFlags {
+    /// The most documents a second that all workers of the job copy together, 1 to 1000000000; `mongoferry control`
+    /// changes it while they run [default: none] [env: MONGOFERRY_MAX_DOCUMENTS_PER_SECOND]
+    #[arg(long, value_name = "N|none", allow_hyphen_values = true)]
+    max_documents_per_second: Option<String>,
+    /// The most bytes a second, 1KiB to 1TiB, as the size of the documents' BSON; the same [default: none] [env:
+    /// MONGOFERRY_MAX_BYTES_PER_SECOND]
+    #[arg(long, value_name = "SIZE|none", allow_hyphen_values = true)]
+    max_bytes_per_second: Option<String>,
+}
+
+impl LimitFlags {
+    pub(super) fn take_into(&self, raw: &mut RawArguments) {
+        raw.set("max-documents-per-second", &self.max_documents_per_second);
+        raw.set("max-bytes-per-second", &self.max_bytes_per_second);
+    }
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Verifying")]
+pub(super) struct VerifyingFlags {
+    /// What `verify` compares: the number of documents, the options and the indexes; every document as well, by reading the
+    /// target back; or nothing [default: metadata] [env: MONGOFERRY_VERIFY]
+    #[arg(long, value_name = "CHOICE", value_parser = Suggested(layer::VERIFY))]
+    verify: Option<String>,
+    /// With --verify full: compare with what the target has acknowledged during the copy, or with what the source has now,
+    /// where later writes show as differences [default: proofs] [env: MONGOFERRY_AGAINST]
+    #[arg(long, value_name = "CHOICE", value_parser = Suggested(layer::AGAINST))]
+    against: Option<String>,
+}
+
+impl VerifyingFlags {
+    pub(super) fn take_into(&self, raw: &mut RawArguments) {
+        raw.set("verify", &self.verify);
+        raw.set("against", &self.against);
+    }
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Time")]
+pub(super) struct WorkFlags {
+    /// Begin to stop when this much time is used up, at least 1s; exits with 75 within 2 s more [default: no limit] [env:
+    /// MONGOFERRY_TIME_BUDGET]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
+    time_budget: Option<String>,
+    /// How often a lane saves its cursors, from 10ms to a third of the lease; after a kill at most this much is done
+    /// again, beside what was in flight [default: 200ms in a folder, 2s on S3, never more than a third of the lease] [env:
+    /// MONGOFERRY_SAVE_INTERVAL]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
+    save_interval: Option<String>,
+    /// How long a silent worker counts as alive, 1s to 10m [default: 15s] [env: MONGOFERRY_LEASE]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
+    lease: Option<String>,
+    /// Claim at once what another worker seems to hold, without waiting for its lease to run out
+    #[arg(long)]
+    takeover: bool,
+}
+
+impl WorkFlags {
+    pub(super) fn take_into(&self, raw: &mut RawArguments) {
+        raw.set("time-budget", &self.time_budget);
+        raw.set("save-interval", &self.save_interval);
+        raw.set("lease", &self.lease);
+        raw.takeover = self.takeover;
+    }
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "A part of a step")]
+pub(super) struct PartFlags {
+    /// With `step copy`: only this shard's lanes [default: all shards]
+    #[arg(long, value_name = "NAME")]
+    shard: Option<String>,
+    /// With `step copy`: only this lane, numbered from 0 within its shard; --shard may be left out where there is only one
+    /// [default: all lanes]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    lane: Option<String>,
+    /// With `step index` and `step verify`: only this collection, by its name in the source [default: all collections]
+    #[arg(long, value_name = "NS")]
+    namespace: Option<String>,
+}
+
+impl PartFlags {
+    pub(super) fn take_into(&self, raw: &mut RawArguments) {
+        raw.set("shard", &self.shard);
+        raw.set("lane", &self.lane);
+        raw.set("namespace", &self.namespace);
+    }
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Output")]
+pub(super) struct HttpFlag {
+    /// Serve a page with the progress here while the step runs, and /progress, /metrics and /healthz: 127.0.0.1:9216, or
+    /// :9216, which is the same; port 0 takes any that is free [default: nothing is served] [env: MONGOFERRY_HTTP]
+    #[arg(long, value_name = "ADDRESS")]
+    http: Option<String>,
+}
+
+impl HttpFlag {
+    pub(super) fn take_into(&self, raw: &mut RawArguments) {
+        raw.set("http", &self.http);
+    }
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Output")]
+pub(super) struct LogFlags {
+    /// Results and logs as text, with a progress bar on a terminal; or as JSON lines for machines [default: text] [env:
+    /// MONGOFERRY_LOG_FORMAT]
+    #[arg(long, value_name = "FORMAT", value_parser = Suggested(layer::LOG_FORMATS))]
+    log_format: Option<String>,
+    /// The least important lines to log [default: info; warn with --quiet] [env: MONGOFERRY_LOG_LEVEL]
+    #[arg(long, value_name = "LEVEL", value_parser = Suggested(layer::LOG_LEVELS))]
+    log_level: Option<String>,
+    /// No progress, and no log lines below warn
+    #[arg(long)]
+    quiet: bool,
+}
+
+impl LogFlags {
+    pub(super) fn take_into(&self, raw: &mut RawArguments) {
+        raw.set("log-format", &self.log_format);
+        raw.set("log-level", &self.log_level);
+        raw.quiet = self.quiet;
+    }
+}
+
+/// Words that help and completions show, without being enforced here: `config` does, for all three places alike.
+#[derive(Clone)]
+pub(super) struct Suggested(pub &'static [&'static str]);
+
+impl TypedValueParser for Suggested {
+    type Value = String;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        argument: Option<&clap::Arg>,
+        value: &OsStr,
+    ) -> std::result::Result<String, clap::Error> {
+        clap::builder::StringValueParser::new().parse_ref(command, argument, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(self.0.iter().map(PossibleValue::new)))
+    }
+}
