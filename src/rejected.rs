@@ -21,7 +21,7 @@ use crate::model::reject::Rejected;
 use crate::model::step::Step;
 use crate::model::work::{StepProgress, WorkStatus};
 use crate::mongo::read;
-use crate::mongo::write::Documents;
+use crate::mongo::documents::Documents;
 use crate::mongo::writers::Writers;
 use crate::state::pages::{self, PreparedEntry};
 use crate::state::{keys, rejects};
@@ -196,8 +196,7 @@ async fn try_again(delivery: &Delivery<StepProgress>, ids: &[Key]) -> Result<Set
     let Delivery { source, from, not_before, .. } = delivery;
     let found = read::documents_with(source, from, ids, Some(*not_before)).await;
     let found = found.map_err(|error| source.failed(&error).during(format!("reading {from}")))?;
-    let mut documents = Documents::default();
-    ids.iter().filter_map(|id| found.get(id)).for_each(|document| documents.push(document));
+    let documents: Documents = ids.iter().filter_map(|id| found.get(id)).collect();
     let mut settlement = delivery.write(&documents, &Extent::Scattered).await?;
     let gone = ids.iter().filter(|id| !found.contains_key(id)).cloned().collect();
     delivery.settle_gone(gone, &mut settlement).await?;

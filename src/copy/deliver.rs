@@ -23,7 +23,7 @@ use crate::model::reject::Rejected;
 use crate::model::work::Progress;
 use crate::mongo::deployment::Deployment;
 use crate::mongo::read;
-use crate::mongo::write::Documents;
+use crate::mongo::documents::Documents;
 use crate::mongo::writers::Writers;
 use bson::RawDocumentBuf;
 use std::collections::HashMap;

@@ -10,7 +10,7 @@ use crate::model::finding::Finding;
 use crate::model::lane::Ending;
 use crate::model::pace::BatchSize;
 use crate::mongo::scan::{Gone, Lost, Next, Reply, Scan};
-use crate::mongo::write::Documents;
+use crate::mongo::documents::Documents;
 use crate::stop::Stop;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use std::sync::Arc;
@@ -133,7 +133,7 @@ async fn read(mut scan: Scan, mut reader: Reader) -> Result<ReadingEnded> {
         let mut reserved = reader.reserve().await?;
         match scan.next().await? {
             Next::Documents(reply) => {
-                let bytes = reply.documents.as_raw_document().as_bytes().len() as u64;
+                let bytes = reply.documents.size() as u64;
                 reader.memory.resize(&mut reserved, bytes);
                 reader.reply_bytes = bytes;
                 reader.cut(reply, &Arc::new(reserved)).await?;
@@ -163,25 +163,31 @@ impl Reader {
 
     /// Cuts a reply into batches.
     async fn cut(&mut self, reply: Reply, reserved: &Arc<Reserved>) -> Result<()> {
-        let mut documents = Documents::default();
-        let (mut most_documents, mut most_bytes) = self.batch_size();
-        for value in reply.documents.doc_slices().map_err(unreadable)?.into_iter().skip(reply.repeated) {
-            let document = value.map_err(unreadable)?.as_document().ok_or_else(|| unreadable("no document"))?;
-            let is_full =
-                documents.size() + document.as_bytes().len() > most_bytes || documents.len() >= most_documents;
-            if is_full && !documents.is_empty() {
-                let full = std::mem::take(&mut documents);
+        let Reply { documents: mut rest, position: end } = reply;
+        while !rest.is_empty() {
+            let count = self.fitting(&rest);
+            let batch = rest.part(0..count);
+            rest = rest.part(count..rest.len());
+            let position = match &end {
+                end if rest.is_empty() => Some(end.clone()),
                 // Within a reply there is a place to go on from after each document only where documents are keys.
-                let position = match &reply.position {
-                    Position::Record(_) => None,
-                    Position::Start | Position::After(_) => Some(Position::After(last_key(&full)?)),
-                };
-                self.send(full, position, reserved).await?;
-                (most_documents, most_bytes) = self.batch_size();
-            }
-            documents.push(document);
+                Position::Record(_) => None,
+                Position::Start | Position::After(_) => Some(Position::After(last_key(&batch)?)),
+            };
+            self.send(batch, position, reserved).await?;
         }
-        if documents.is_empty() { Ok(()) } else { self.send(documents, Some(reply.position), reserved).await }
+        Ok(())
+    }
+
+    /// How many of the first of these make a batch: at least one.
+    fn fitting(&self, documents: &Documents) -> usize {
+        let (most_documents, most_bytes) = self.batch_size();
+        let mut size = 0;
+        let fitting = documents.iter().take(most_documents).take_while(|document| {
+            size += document.as_bytes().len();
+            size <= most_bytes
+        });
+        fitting.count().max(1)
     }
 
     /// How many documents, and bytes, the next batch has at most: fewer where a limit would make it a lump.
@@ -208,8 +214,7 @@ impl Reader {
 }
 
 fn last_key(documents: &Documents) -> Result<Key> {
-    let last = documents.len().checked_sub(1).and_then(|last| documents.get(last)).and_then(Key::of);
-    last.ok_or_else(|| unreadable("a document without _id"))
+    documents.last().and_then(Key::of).ok_or_else(|| unreadable("a document without _id"))
 }
 
 fn unreadable(why: impl std::fmt::Display) -> Error {

@@ -11,7 +11,8 @@ use crate::model::empty_timestamp::has_empty_timestamp;
 use crate::model::work::Progress;
 use crate::mongo::deployment::Deployment;
 use crate::mongo::failure::{code, code_of, is_lost_answer, is_transient, is_transient_code};
-use crate::mongo::write::{self, Answer, Documents, Refusal};
+use crate::mongo::documents::Documents;
+use crate::mongo::write::{self, Answer, Refusal};
 use crate::mongo::{read, upsert};
 use mongodb::error::Error as DriverError;
 use std::borrow::Cow;
@@ -238,8 +239,7 @@ mod tests {
 
     #[test]
     fn what_is_there_is_refused_without_asking() {
-        let mut documents = Documents::default();
-        (0..5).for_each(|id| documents.push(&rawdoc! { "_id": id }));
+        let documents: Documents = (0..5).map(|id| rawdoc! { "_id": id }).collect();
         let key = |id: i32| Key::from_value(RawBsonRef::Int32(id));
         let there: Found = [1, 3].map(|id| (key(id), rawdoc! { "_id": id })).into();
         let refused: Vec<usize> = (0..5).filter(|place| there_already(&documents, *place, &there).is_some()).collect();

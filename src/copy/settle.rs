@@ -20,7 +20,8 @@ use crate::model::empty_timestamp::has_empty_timestamp;
 use crate::model::reject::{Bytes, Cause, Rejected};
 use crate::model::work::Progress;
 use crate::mongo::failure::code;
-use crate::mongo::write::{self, Documents, Refusal};
+use crate::mongo::documents::Documents;
+use crate::mongo::write::{self, Refusal};
 use crate::mongo::{read, upsert};
 use bson::{RawDocument, RawDocumentBuf};
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -276,8 +277,7 @@ impl<P: Progress> Delivery<P> {
             return Ok(refused);
         }
         // Deleted just now, or by whoever: a replacement without upsert does nothing then.
-        let mut one = Documents::default();
-        one.push(document);
+        let one: Documents = [document].into_iter().collect();
         let inserted = if keeps_timestamps {
             self.retried_write(|| write::insert(writers, to, uuid, &one)).await?
         } else {

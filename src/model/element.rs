@@ -45,6 +45,29 @@ pub fn elements(document: &[u8]) -> Elements<'_> {
     Elements { rest: document.get(4..end).unwrap_or_default() }
 }
 
+/// The first element of this name.
+pub fn field<'a>(document: &'a [u8], name: &[u8]) -> Option<Element<'a>> {
+    elements(document).find(|element| element.name == name)
+}
+
+impl Element<'_> {
+    /// A whole number, of whichever type.
+    pub fn number(&self) -> Option<i64> {
+        match self.kind {
+            kind::DOUBLE => self.value.first_chunk().map(|bytes| f64::from_le_bytes(*bytes) as i64),
+            kind::INT32 => self.value.first_chunk().map(|bytes| i64::from(i32::from_le_bytes(*bytes))),
+            kind::INT64 => self.value.first_chunk().map(|bytes| i64::from_le_bytes(*bytes)),
+            _ => None,
+        }
+    }
+
+    /// A text for people: what is no UTF-8 is replaced.
+    pub fn text(&self) -> Option<String> {
+        let text = self.value.get(4..)?.strip_suffix(&[0])?;
+        (self.kind == kind::STRING).then(|| String::from_utf8_lossy(text).into_owned())
+    }
+}
+
 /// See [`elements`].
 #[derive(Debug, Clone)]
 pub struct Elements<'a> {

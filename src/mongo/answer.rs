@@ -2,7 +2,7 @@
 //! an `_id` of invalid UTF-8 in a duplicate key's `keyValue` for one.
 
 use super::failure::{code, is_transient_code};
-use crate::model::element::{Element, elements, kind};
+use crate::model::element::{elements, field};
 use bson::{RawDocumentBuf, doc, rawdoc};
 use mongodb::error::{CommandError, Error as DriverError, ErrorKind};
 
@@ -65,11 +65,6 @@ fn refusal(error: &[u8]) -> Refusal {
     }
 }
 
-/// The first element of this name.
-fn field<'a>(document: &'a [u8], name: &[u8]) -> Option<Element<'a>> {
-    elements(document).find(|element| element.name == name)
-}
-
 /// How many documents an update has found.
 pub fn changed(reply: &RawDocumentBuf) -> i64 {
     field(reply.as_bytes(), b"n").and_then(|count| count.number()).unwrap_or_default()
@@ -88,24 +83,6 @@ pub fn failure(reply: &RawDocumentBuf) -> Option<DriverError> {
         Ok(error) => ErrorKind::Command(error).into(),
         Err(error) => error.into(),
     })
-}
-
-impl Element<'_> {
-    /// A whole number, of whichever type.
-    fn number(&self) -> Option<i64> {
-        match self.kind {
-            kind::DOUBLE => self.value.first_chunk().map(|bytes| f64::from_le_bytes(*bytes) as i64),
-            kind::INT32 => self.value.first_chunk().map(|bytes| i64::from(i32::from_le_bytes(*bytes))),
-            kind::INT64 => self.value.first_chunk().map(|bytes| i64::from_le_bytes(*bytes)),
-            _ => None,
-        }
-    }
-
-    /// A text for people: what is no UTF-8 is replaced.
-    fn text(&self) -> Option<String> {
-        let text = self.value.get(4..)?.strip_suffix(&[0])?;
-        (self.kind == kind::STRING).then(|| String::from_utf8_lossy(text).into_owned())
-    }
 }
 
 #[cfg(test)]

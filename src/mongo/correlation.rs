@@ -10,7 +10,6 @@ use crate::model::bson_order::compare_documents;
 use crate::model::cursor::Key;
 use crate::model::namespace::Namespace;
 use bson::{doc, rawdoc};
-use futures_util::StreamExt;
 use mongodb::error::Error as DriverError;
 
 /// How many neighbours are looked at, at either end.
@@ -78,12 +77,8 @@ async fn ids(
         "comment": source.comment().0.as_str(),
     };
     let mut keys = Vec::new();
-    let mut cursor = source.batches(namespace.db(), command, size as u32).await?;
-    while let Some(batch) = cursor.next().await {
-        for document in batch?.doc_slices()? {
-            keys.extend(document?.as_document().and_then(Key::of));
-        }
-    }
+    let cursor = source.cursor(namespace.db(), command, size as u32).await?;
+    cursor.for_each(|document| keys.extend(Key::of(document))).await?;
     Ok(keys)
 }
 

@@ -1,8 +1,10 @@
 //! Connecting to a deployment, and finding out what it is.
 
 use super::Comment;
+use super::cursor::Cursor;
 use super::failure::{Side, code, code_of};
 use super::read_from::ReadFrom;
+use super::readers::Readers;
 use super::wire::Connector;
 use crate::connection_string::ConnectionString;
 use crate::error::{Error, Result};
@@ -12,6 +14,7 @@ use bson::{Bson, Document, RawDocumentBuf, doc};
 use mongodb::Client;
 use mongodb::error::Error as DriverError;
 use mongodb::options::{ClientOptions, RunCursorCommandOptions, ServerAddress, Tls, TlsOptions};
+use mongodb::raw_batch_cursor::RawBatchCursor;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,6 +50,8 @@ pub struct Deployment {
     /// The one server that is spoken to whatever the others say of it.
     direct: Option<ServerAddress>,
     read_from: ReadFrom,
+    /// Shared by all clones.
+    readers: Arc<Readers>,
 }
 
 impl Deployment {
@@ -123,7 +128,8 @@ impl Deployment {
         };
         let version = version(&client, &comment).await.map_err(|error| failed(&error))?;
         let (limits, connector, read_from) = (limits(&hello), Arc::new(connector), ReadFrom::default());
-        Ok(Self { side, identity, limits, version, client, wire_version, comment, connector, direct, read_from })
+        let readers = Arc::default();
+        Ok(Self { side, identity, limits, version, client, wire_version, comment, connector, direct, read_from, readers })
     }
 
     /// The same deployment, with another comment on its commands.
@@ -191,22 +197,61 @@ impl Deployment {
         self.client.database(database).run_raw_command(command).await
     }
 
-    /// Opens a cursor for a command that is complete already, and gives its replies as they arrive, each with at most
-    /// `reply_documents` documents; the command names that number for the first reply itself.
+    /// Opens a cursor for a command that is complete already. Each reply has at most `reply_documents` documents; the
+    /// command names that number for the first one itself.
     ///
     /// # Errors
-    /// The driver's.
-    pub async fn batches(
+    /// The driver's, or like the driver's.
+    pub async fn cursor(
         &self,
         database: &str,
         command: RawDocumentBuf,
         reply_documents: u32,
-    ) -> Result<mongodb::raw_batch_cursor::RawBatchCursor, DriverError> {
+    ) -> Result<Cursor, DriverError> {
+        Cursor::open(self, database, command, reply_documents).await
+    }
+
+    /// The same through the driver.
+    pub(super) async fn driver_cursor(
+        &self,
+        database: &str,
+        command: RawDocumentBuf,
+        reply_documents: u32,
+    ) -> Result<RawBatchCursor, DriverError> {
         let options = RunCursorCommandOptions::builder()
             .selection_criteria(self.read_from.criteria())
             .batch_size(reply_documents)
             .build();
         self.client.database(database).run_raw_cursor_command(command).with_options(options).batch().await
+    }
+
+    /// Connections to read over, beside the driver's.
+    pub(super) fn readers(&self) -> &Readers {
+        &self.readers
+    }
+
+    /// Which members cursors are opened on.
+    pub(super) fn read_from(&self) -> &ReadFrom {
+        &self.read_from
+    }
+
+    /// What a command says so that the member that it is sent to does not refuse it.
+    pub(super) fn read_mode(&self) -> Option<&'static str> {
+        // Who names one server means that one, whatever it is.
+        if self.direct.is_some() { Some(ReadFrom::ANY_MEMBER) } else { self.read_from.mode() }
+    }
+
+    /// One of the members that cursors are opened on, as the driver sees them. It has been told the cluster's time: a
+    /// server refuses to read after a time that it has not heard of.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub(super) async fn member(&self) -> Result<ServerAddress, DriverError> {
+        let hello = self.run_where_read("admin", doc! { "hello": 1 }).await?;
+        match (&self.direct, &self.read_from) {
+            (Some(address), _) | (None, ReadFrom::Node(address)) => Ok(address.clone()),
+            _ => ServerAddress::parse(hello.get_str("me").map_err(DriverError::custom)?),
+        }
     }
 
     /// Runs a command on one of the members that cursors are opened on, with the comment added.

@@ -2,16 +2,20 @@
 //! comment that a DBA sees are in one place each and not inherited from a connection string.
 
 pub mod answer;
+pub mod buffers;
 pub mod catalog;
 pub mod checkpoint;
 pub mod collection;
 pub mod correlation;
+pub mod cursor;
 pub mod deployment;
+pub mod documents;
 pub mod failure;
 pub mod index;
 pub mod marker;
 pub mod read;
 pub mod read_from;
+pub mod readers;
 pub mod scan;
 pub mod split;
 pub mod upsert;

@@ -8,8 +8,7 @@ use crate::model::element::kind;
 use crate::model::job::Optime;
 use crate::model::namespace::Namespace;
 use crate::model::partition::{Bound, Range};
-use bson::{RawBsonRef, RawDocumentBuf, rawdoc};
-use futures_util::StreamExt;
+use bson::{RawBsonRef, RawDocument, RawDocumentBuf, rawdoc};
 use mongodb::error::Error as DriverError;
 use std::collections::HashMap;
 
@@ -55,13 +54,14 @@ pub async fn document(
         "readConcern": majority(newest(deployment, not_before).await?),
         "comment": deployment.comment().0.as_str(),
     };
-    let mut cursor = deployment.batches(namespace.db(), command, REPLY_DOCUMENTS).await?;
-    while let Some(batch) = cursor.next().await {
-        if let Some(Ok(RawBsonRef::Document(document))) = batch?.doc_slices()?.into_iter().next() {
-            return Ok(Some(document.to_owned()));
-        }
-    }
-    Ok(None)
+    let mut found = None;
+    let cursor = deployment.cursor(namespace.db(), command, REPLY_DOCUMENTS).await?;
+    cursor.for_each(|document| found = Some(document.to_owned())).await?;
+    Ok(found)
+}
+
+fn with_key(document: &RawDocument) -> Option<(Key, RawDocumentBuf)> {
+    Some((Key::of(document)?, document.to_owned()))
 }
 
 /// How many `_id`s one `find` looks for at most.
@@ -90,16 +90,8 @@ pub async fn documents_with(
             "readConcern": majority(not_before),
             "comment": deployment.comment().0.as_str(),
         };
-        let mut cursor = deployment.batches(namespace.db(), command, REPLY_DOCUMENTS).await?;
-        while let Some(batch) = cursor.next().await {
-            for value in batch?.doc_slices()? {
-                if let RawBsonRef::Document(document) = value?
-                    && let Some(key) = Key::of(document)
-                {
-                    found.insert(key, document.to_owned());
-                }
-            }
-        }
+        let cursor = deployment.cursor(namespace.db(), command, REPLY_DOCUMENTS).await?;
+        cursor.for_each(|document| found.extend(with_key(document))).await?;
     }
     Ok(found)
 }
@@ -147,20 +139,12 @@ pub async fn documents_in(
         }
     }
     let mut found = HashMap::new();
-    let mut cursor = match deployment.batches(namespace.db(), command, REPLY_DOCUMENTS).await {
+    let cursor = match deployment.cursor(namespace.db(), command, REPLY_DOCUMENTS).await {
         Ok(cursor) => cursor,
         Err(error) if is_empty_range(&error) => return Ok(found),
         Err(error) => return Err(error),
     };
-    while let Some(batch) = cursor.next().await {
-        for value in batch?.doc_slices()? {
-            if let RawBsonRef::Document(document) = value?
-                && let Some(key) = Key::of(document)
-            {
-                found.insert(key, document.to_owned());
-            }
-        }
-    }
+    cursor.for_each(|document| found.extend(with_key(document))).await?;
     // With `min` and without `max` a server ends before MaxKey.
     let most_of_all = Key::from_value(RawBsonRef::MaxKey);
     if range.lower != Bound::Unbounded

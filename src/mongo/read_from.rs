@@ -17,6 +17,9 @@ pub enum ReadFrom {
 }
 
 impl ReadFrom {
+    /// The mode with which every member answers that is asked.
+    pub const ANY_MEMBER: &'static str = "primaryPreferred";
+
     /// Whichever the preference allows.
     pub fn preferring(preference: choice::ReadPreference) -> Self {
         let options = None;
@@ -26,6 +29,17 @@ impl ReadFrom {
             choice::ReadPreference::Secondary => ReadPreference::Secondary { options },
             choice::ReadPreference::SecondaryPreferred => ReadPreference::SecondaryPreferred { options },
             choice::ReadPreference::Nearest => ReadPreference::Nearest { options },
+        })
+    }
+
+    /// The mode that a command says to a server, which else refuses to read on a member that is not the primary.
+    pub fn mode(&self) -> Option<&'static str> {
+        Some(match self {
+            ReadFrom::Primary | ReadFrom::Preferred(ReadPreference::Primary) => return None,
+            ReadFrom::Preferred(ReadPreference::Secondary { .. }) => "secondary",
+            ReadFrom::Preferred(ReadPreference::SecondaryPreferred { .. }) => "secondaryPreferred",
+            ReadFrom::Preferred(ReadPreference::Nearest { .. }) => "nearest",
+            ReadFrom::Preferred(_) | ReadFrom::Node(_) => Self::ANY_MEMBER,
         })
     }
 

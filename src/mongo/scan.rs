@@ -10,14 +10,14 @@ pub mod natural;
 use super::catalog;
 use super::checkpoint::timestamp;
 use super::deployment::Deployment;
+use super::documents::Documents;
 use crate::error::{Error, Result};
-use crate::model::cursor::{Key, Position};
+use crate::model::cursor::Position;
 use crate::model::job::Optime;
 use crate::model::namespace::Namespace;
 use crate::model::partition::Range;
 use bson::{RawDocumentBuf, rawdoc};
 use mongodb::error::Error as DriverError;
-use mongodb::raw_batch_cursor::RawBatch;
 use std::time::Duration;
 use tokio_retry::strategy::{ExponentialBackoff, jitter};
 
@@ -82,9 +82,7 @@ impl std::fmt::Display for Lost {
 #[derive(Debug)]
 pub struct Reply {
     /// Its documents.
-    pub documents: RawBatch,
-    /// How many of the first ones were given before: a bound repeats the document that it is made of.
-    pub repeated: usize,
+    pub documents: Documents,
     /// Where its last document is.
     pub position: Position,
 }
@@ -175,21 +173,4 @@ impl Scan {
 /// The pauses between attempts to open a lost cursor again.
 fn waits() -> impl Iterator<Item = Duration> {
     ExponentialBackoff::from_millis(2).factor(25).max_delay(Duration::from_secs(2)).map(jitter).take(REOPENINGS)
-}
-
-/// Whether a reply is the last one of its cursor.
-fn is_exhausted(reply: &RawBatch) -> bool {
-    let cursor = reply.as_raw_document().get_document("cursor");
-    cursor.and_then(|cursor| cursor.get_i64("id")).is_ok_and(|id| id == 0)
-}
-
-/// The key of a reply's last document, none when it has no documents.
-fn last_key(batch: &RawBatch) -> std::result::Result<Option<Key>, DriverError> {
-    let mut last = None;
-    for element in batch.doc_slices()?.iter_elements() {
-        last = Some(element?);
-    }
-    let Some(element) = last else { return Ok(None) };
-    let key = element.value()?.as_document().and_then(Key::of);
-    key.map(Some).ok_or_else(|| DriverError::custom("a document without _id"))
 }

@@ -11,7 +11,6 @@ use crate::model::cursor::Key;
 use crate::model::namespace::Namespace;
 use crate::model::partition::cuts as choose;
 use bson::rawdoc;
-use futures_util::StreamExt;
 use mongodb::error::Error as DriverError;
 
 /// How many of the sampled keys lie in a range: with 20, nine of ten ranges are within 40 % of the mean.
@@ -64,11 +63,7 @@ async fn sample(source: &Deployment, namespace: &Namespace, size: u64) -> std::r
         "comment": source.comment().0.as_str(),
     };
     let mut keys = Vec::new();
-    let mut cursor = source.batches(namespace.db(), command, MOST_SAMPLES as u32).await?;
-    while let Some(batch) = cursor.next().await {
-        for document in batch?.doc_slices()? {
-            keys.extend(document?.as_document().and_then(Key::of));
-        }
-    }
+    let cursor = source.cursor(namespace.db(), command, MOST_SAMPLES as u32).await?;
+    cursor.for_each(|document| keys.extend(Key::of(document))).await?;
     Ok(keys)
 }

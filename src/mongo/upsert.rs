@@ -6,7 +6,8 @@
 //! insert that is mended with `$set` afterwards there is no moment in which something else is there.
 
 use super::answer::Answer;
-use super::write::{Documents, complete};
+use super::documents::Documents;
+use super::write::complete;
 use super::writers::Writers;
 use crate::crash;
 use crate::model::cursor::Key;

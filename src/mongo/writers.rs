@@ -21,8 +21,8 @@
 use super::answer::{Answer, changed, failure};
 use super::deployment::Deployment;
 use super::failure::is_transient;
-use super::wire::{Connection, Sequence};
-use super::write::Documents;
+use super::wire::{self, Connection, Sequence};
+use super::documents::Documents;
 use super::{WTIMEOUT_MS, marker};
 use crate::crash;
 use crate::model::lease::Epoch;
@@ -36,16 +36,11 @@ use std::io;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// How many writers a lane has: more than ever write at the same time, since a target is busy with fewer. A later
 /// version must not have fewer, or it would not fence what an earlier one began.
 pub const WRITERS: usize = 16;
-
-/// After so long without an answer the driver is asked whether the server still is the primary: a server may be gone
-/// without a word, and a connection does not tell. The driver's monitor looks as often.
-const LOOK_AFTER: Duration = Duration::from_secs(10);
 
 /// What the marker's collection must have, and nobody takes away but `abandon`.
 const NO_MARKER: &str = "the job's marker is not in mongoferry.jobs any more; was the job abandoned?";
@@ -277,16 +272,12 @@ impl Writers {
         address: &ServerAddress,
         exchange: impl Future<Output = Result<RawDocumentBuf, DriverError>>,
     ) -> Result<RawDocumentBuf, DriverError> {
-        tokio::pin!(exchange);
-        loop {
-            if let Ok(reply) = tokio::time::timeout(LOOK_AFTER, &mut exchange).await {
-                return reply;
-            }
+        let look = || async {
             let primary = self.target.primary().await?;
-            if primary != *address {
-                return Err(io::Error::other(format!("{address} does not answer, and {primary} is the primary")).into());
-            }
-        }
+            let text = || format!("{address} does not answer, and {primary} is the primary");
+            if primary == *address { Ok(()) } else { Err(io::Error::other(text()).into()) }
+        };
+        wire::answered(exchange, look).await
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Writer>> {

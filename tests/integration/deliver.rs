@@ -25,7 +25,7 @@ use mongoferry::model::plan::LaneName;
 use mongoferry::mongo::answer::Answer;
 use mongoferry::mongo::deployment::Deployment;
 use mongoferry::mongo::failure::Side;
-use mongoferry::mongo::write::Documents;
+use mongoferry::mongo::documents::Documents;
 use mongoferry::mongo::writers::Writers;
 use mongoferry::mongo::{Comment, catalog, checkpoint, upsert};
 use mongoferry::state::{document, open};
@@ -90,9 +90,8 @@ impl Sides {
     }
 
     async fn deliver(&self, documents: &[RawDocumentBuf], extent: Extent) -> Result<Counts, Failure> {
-        let mut batch = Documents::default();
-        documents.iter().for_each(|document| batch.push(document));
-        Ok(self.delivery.deliver(Batch { documents: batch, extent, position: None }).await?.counts)
+        let documents = documents.iter().collect();
+        Ok(self.delivery.deliver(Batch { documents, extent, position: None }).await?.counts)
     }
 
     /// Puts documents on the source as they are, `Timestamp(0, 0)` and all.
@@ -101,8 +100,7 @@ impl Sides {
         let uuid = catalog::collection(source, &self.delivery.from).await?.and_then(|listed| listed.uuid);
         let writers = Writers::new(source.clone(), None)?;
         for document in documents {
-            let mut one = Documents::default();
-            one.push(document);
+            let one: Documents = [document].into_iter().collect();
             let answer = upsert::insert(&writers, &self.delivery.from, uuid.as_deref().ok_or("no UUID")?, &one).await?;
             assert_eq!(answer, Answer::Acknowledged(vec![]));
         }

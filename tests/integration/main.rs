@@ -13,6 +13,7 @@ mod bad_input;
 mod bytes;
 mod copying;
 mod crashes;
+mod cursors;
 mod deliver;
 mod elections;
 mod fencing;

@@ -46,6 +46,8 @@ impl Job {
             .set("MONGOFERRY_INCLUDE", &database)
             .set("MONGOFERRY_CHECKPOINT_NAMESPACE", format!("mongoshake.{database}"))
             .set("MONGOFERRY_READ_ORDER", "natural")
+            // Little is read ahead of what is written: what happens to the source happens to a scan.
+            .set("MONGOFERRY_MEMORY", "32MiB")
             .set("MONGOFERRY_SAVE_INTERVAL", "20ms");
         let on_target = Client::with_uri_str(target.uri()).await?;
         Ok(Self { source, on_source, on_target, ferry, database, directory })

@@ -38,8 +38,7 @@ async fn a_scan_that_goes_on_after_the_largest_id_there_is_ends() -> Result<(), 
 /// The `_id`s of what a reply gives for the first time.
 fn ids_of(reply: &Reply) -> Result<Vec<Bson>, Failure> {
     let mut ids = Vec::new();
-    for document in reply.documents.doc_slices()?.into_iter().skip(reply.repeated) {
-        let document = document?.as_document().ok_or("no document")?;
+    for document in reply.documents.iter() {
         ids.push(Document::try_from(document)?.remove("_id").ok_or("no _id")?);
     }
     Ok(ids)

@@ -175,6 +175,13 @@ impl ReplicaSet {
         &self.directory
     }
 
+    /// The connection string of one member over its Unix domain socket.
+    pub fn socket_uri(&self, index: usize) -> String {
+        let Member { folder, port, .. } = &self.members[index];
+        let socket = folder.join(format!("mongodb-{port}.sock")).display().to_string();
+        format!("mongodb://{}/?directConnection=true", socket.replace('/', "%2F"))
+    }
+
     /// Which member is primary now; waits for one, while an election goes on among those that run, and for the others
     /// to be secondaries. Not while a member is frozen: that one would be waited for.
     pub async fn primary(&self) -> Result<usize, Failure> {
@@ -271,8 +278,8 @@ fn mongod_arguments(options: &StartOptions, port: u16, folder: &Path) -> Result<
         ["--bind_ip", "127.0.0.1"],
         ["--wiredTigerCacheSizeGB", "0.5"],
         ["--oplogSize", "512"],
-        // No socket file that a SIGKILL would leave in /tmp.
-        ["--nounixsocket", "--quiet"],
+        // Not in /tmp, where a SIGKILL would leave the socket's file.
+        ["--unixSocketPrefix", &folder.display().to_string()],
         ["--setParameter", "diagnosticDataCollectionEnabled=false"],
         // The refresh of sessions writes too; without it opcounters stand still when nobody writes.
         ["--setParameter", "disableLogicalSessionCacheRefresh=true"],

@@ -7,7 +7,8 @@ use mongoferry::model::namespace::Namespace;
 use mongoferry::mongo::answer::Answer;
 use mongoferry::mongo::deployment::Deployment;
 use mongoferry::mongo::failure::Side;
-use mongoferry::mongo::write::{self, Documents};
+use mongoferry::mongo::documents::Documents;
+use mongoferry::mongo::write;
 use mongoferry::mongo::writers::Writers;
 use mongoferry::mongo::{Comment, catalog};
 use std::path::Path;
@@ -22,9 +23,7 @@ pub async fn target(uri: &str, ca: Option<&Path>) -> Result<Deployment, Failure>
 
 /// These documents as a batch.
 pub fn batch(all: impl IntoIterator<Item = RawDocumentBuf>) -> Documents {
-    let mut documents = Documents::default();
-    all.into_iter().for_each(|document| documents.push(&document));
-    documents
+    all.into_iter().collect()
 }
 
 /// A collection that is written to.

@@ -1,14 +1,13 @@
 //! Reading a range of a collection in `_id` order.
 
-use super::{Next, Reply, Wanted, is_exhausted, last_key, waits};
+use super::{Next, Reply, Wanted, waits};
 use crate::error::Result;
 use crate::model::cursor::{Key, Position};
 use crate::model::partition::Bound;
+use crate::mongo::cursor::{Cursor, Page};
 use crate::mongo::failure::{is_empty_range, is_lost_cursor};
 use bson::rawdoc;
-use futures_util::StreamExt;
 use mongodb::error::Error as DriverError;
-use mongodb::raw_batch_cursor::{RawBatch, RawBatchCursor};
 
 /// A scan of a range of one collection in `_id` order.
 ///
@@ -29,7 +28,7 @@ pub struct ById {
     wanted: Wanted,
     last: Position,
     stage: Stage,
-    cursor: Option<RawBatchCursor>,
+    cursor: Option<Cursor>,
     /// Whether the collection's identity was not looked at since a cursor was opened.
     is_unchecked: bool,
     /// The key that the bound repeats, until its document has come: `min` is inclusive.
@@ -53,7 +52,7 @@ enum Stage {
 
 impl Wanted {
     /// A cursor for what a stage reads; the document at `last` comes once more, since `min` is inclusive.
-    async fn open(&self, stage: &Stage, last: &Position) -> std::result::Result<Option<RawBatchCursor>, DriverError> {
+    async fn open(&self, stage: &Stage, last: &Position) -> std::result::Result<Option<Cursor>, DriverError> {
         let mut command = rawdoc! { "find": self.namespace.collection() };
         if let Stage::Last(key) = stage {
             command.append(bson::cstr!("filter"), rawdoc! { "_id": key.named("$eq") });
@@ -77,7 +76,7 @@ impl Wanted {
             }
         }
         self.complete(&mut command);
-        match self.source.batches(self.namespace.db(), command, self.reply_documents()).await {
+        match self.source.cursor(self.namespace.db(), command, self.reply_documents()).await {
             Ok(cursor) => Ok(Some(cursor)),
             Err(error) if is_empty_range(&error) => Ok(None),
             Err(error) => Err(error),
@@ -95,13 +94,10 @@ impl Wanted {
             "limit": 1,
         };
         self.complete(&mut command);
-        let mut cursor = self.source.batches(self.namespace.db(), command, 1).await?;
-        while let Some(batch) = cursor.next().await {
-            if let Some(key) = last_key(&batch?)? {
-                return Ok(Some(key));
-            }
-        }
-        Ok(None)
+        let mut largest = None;
+        let cursor = self.source.cursor(self.namespace.db(), command, 1).await?;
+        cursor.for_each(|document| largest = Key::of(document)).await?;
+        Ok(largest)
     }
 }
 
@@ -132,7 +128,7 @@ impl ById {
                     }
                     return match reply {
                         None => Ok(Next::End),
-                        Some(documents) => Ok(Next::Documents(self.reply(documents)?)),
+                        Some(page) => Ok(Next::Documents(self.reply(page)?)),
                     };
                 }
                 Err(error) => error,
@@ -151,16 +147,16 @@ impl ById {
     }
 
     /// One reply, of a cursor that is opened when there is none; nothing at the end.
-    async fn attempt(&mut self) -> std::result::Result<Option<RawBatch>, DriverError> {
+    async fn attempt(&mut self) -> std::result::Result<Option<Page>, DriverError> {
         loop {
             if let Some(cursor) = &mut self.cursor {
-                if let Some(reply) = cursor.next().await.transpose()? {
+                if let Some(page) = cursor.next().await? {
                     if self.stage == Stage::First {
                         // What this cursor would give beyond its first reply has no end yet.
                         self.cursor = None;
-                        self.stage = if is_exhausted(&reply) { Stage::Over } else { Stage::EndUnknown };
+                        self.stage = if page.is_last { Stage::Over } else { Stage::EndUnknown };
                     }
-                    return Ok(Some(reply));
+                    return Ok(Some(page));
                 }
                 self.cursor = None;
                 self.stage = self.stage.next();
@@ -191,19 +187,19 @@ impl ById {
         }
     }
 
-    fn reply(&mut self, documents: RawBatch) -> Result<Reply> {
-        let unreadable = |error: DriverError| self.wanted.unreadable(error);
-        let last = last_key(&documents).map_err(unreadable)?;
-        let mut repeated = 0;
-        if let Some(last) = last {
-            if let Some(expected) = self.repeated.take() {
-                let first = documents.doc_slices().map_err(unreadable)?.into_iter().next();
-                let first = first.and_then(|first| first.ok()?.as_document().and_then(Key::of));
-                repeated = usize::from(first == Some(expected));
+    /// What was not given before: a bound repeats the document that it is made of.
+    fn reply(&mut self, page: Page) -> Result<Reply> {
+        let mut documents = page.documents;
+        if let Some(last) = documents.last() {
+            let last = Key::of(last).ok_or_else(|| self.wanted.unreadable("a document without _id"))?;
+            if let Some(repeated) = self.repeated.take()
+                && documents.first().and_then(Key::of) == Some(repeated)
+            {
+                documents = documents.part(1..documents.len());
             }
             self.last = Position::After(last);
         }
-        Ok(Reply { documents, repeated, position: self.last.clone() })
+        Ok(Reply { documents, position: self.last.clone() })
     }
 }
 

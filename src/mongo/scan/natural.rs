@@ -1,17 +1,17 @@
 //! Reading a collection in the order of one member's disk.
 
-use super::{Lost, Next, Reply, Wanted, is_exhausted, waits};
+use super::{Lost, Next, Reply, Wanted, waits};
 use crate::clock;
 use crate::error::Result;
 use crate::model::cursor::Position;
 use crate::model::record::{Node, RecordPosition, ResumeToken};
+use crate::mongo::cursor::Cursor;
 use crate::mongo::deployment::Deployment;
+use crate::mongo::documents::Documents;
 use crate::mongo::failure::{code, code_of, is_lost_cursor, is_transient};
 use crate::mongo::read_from::ReadFrom;
 use bson::{Bson, doc, rawdoc};
-use futures_util::StreamExt;
 use mongodb::error::Error as DriverError;
-use mongodb::raw_batch_cursor::{RawBatch, RawBatchCursor};
 use std::time::Duration;
 
 /// For how long a member that does not answer is waited for before the scan counts as lost. A restart takes a few
@@ -54,7 +54,7 @@ pub struct Natural {
     wanted: Wanted,
     node: Node,
     last: Option<ResumeToken>,
-    cursor: Option<RawBatchCursor>,
+    cursor: Option<Cursor>,
     /// The number of the record at which the scan ends, once known.
     end: Option<i64>,
     is_over: bool,
@@ -66,7 +66,7 @@ pub struct Natural {
 
 /// What came of an attempt.
 enum Attempt {
-    Reply(RawBatch, ResumeToken),
+    Reply(Documents, ResumeToken),
     End,
     Lost(Lost),
 }
@@ -106,7 +106,7 @@ impl Natural {
                         Attempt::Reply(documents, token) => {
                             self.last = Some(token.clone());
                             let position = Position::Record(RecordPosition { node: self.node.clone(), token });
-                            Next::Documents(Reply { documents, repeated: 0, position })
+                            Next::Documents(Reply { documents, position })
                         }
                     });
                 }
@@ -146,18 +146,14 @@ impl Natural {
             self.is_unchecked = true;
         }
         let Some(cursor) = &mut self.cursor else { return Ok(Attempt::End) };
-        let Some(reply) = cursor.next().await.transpose()? else {
+        let Some(page) = cursor.next().await? else {
             self.is_over = true;
             return Ok(Attempt::End);
         };
-        let token = reply
-            .as_raw_document()
-            .get_document("cursor")
-            .and_then(|cursor| cursor.get_document("postBatchResumeToken"))
-            .map(ResumeToken::new);
-        let token = token.map_err(|error| DriverError::custom(format!("a reply without a resume token: {error}")))?;
-        self.is_over = is_exhausted(&reply) || self.has_reached_the_end(&token).await?;
-        Ok(Attempt::Reply(reply, token))
+        let token = page.resume_token.ok_or_else(|| DriverError::custom("a reply without a resume token"))?;
+        let token = ResumeToken::new(&token);
+        self.is_over = page.is_last || self.has_reached_the_end(&token).await?;
+        Ok(Attempt::Reply(page.documents, token))
     }
 
     /// Whether what was the last record when the scan began was given.
@@ -175,7 +171,7 @@ impl Natural {
 
 // Not of the scan itself, which cannot be lent to another thread while its cursor is in it.
 impl Wanted {
-    async fn open_behind(&self, last: Option<&ResumeToken>) -> std::result::Result<RawBatchCursor, DriverError> {
+    async fn open_behind(&self, last: Option<&ResumeToken>) -> std::result::Result<Cursor, DriverError> {
         let mut command = rawdoc! {
             "find": self.namespace.collection(),
             "filter": {},
@@ -187,7 +183,7 @@ impl Wanted {
             command.append(bson::cstr!("$_resumeAfter"), token.document());
         }
         self.complete(&mut command);
-        self.source.batches(self.namespace.db(), command, self.reply_documents()).await
+        self.source.cursor(self.namespace.db(), command, self.reply_documents()).await
     }
 
     /// The number of the last record there is.
@@ -201,12 +197,9 @@ impl Wanted {
             "showRecordId": true,
         };
         self.complete(&mut command);
-        let mut cursor = self.source.batches(self.namespace.db(), command, 1).await?;
-        while let Some(reply) = cursor.next().await.transpose()? {
-            if let Some(first) = reply.doc_slices()?.into_iter().next() {
-                return Ok(first?.as_document().and_then(|last| ResumeToken::new(last).record()));
-            }
-        }
-        Ok(None)
+        let mut record = None;
+        let cursor = self.source.cursor(self.namespace.db(), command, 1).await?;
+        cursor.for_each(|last| record = ResumeToken::new(last).record()).await?;
+        Ok(record)
     }
 }

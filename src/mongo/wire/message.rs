@@ -94,18 +94,32 @@ impl ReplyHeader {
     }
 }
 
-/// The document of a reply that was read as a whole.
-pub fn reply(header: ReplyHeader, rest: Vec<u8>) -> io::Result<RawDocumentBuf> {
-    let mut plain = match header.opcode {
-        OP_MSG => rest,
-        OP_COMPRESSED => decompressed(&rest)?,
-        opcode => return Err(nonsense(&format!("opcode {opcode}"))),
-    };
-    if !plain.starts_with(&[0, 0, 0, 0, BODY]) {
+/// What is before the document of a reply that is not compressed: no flags, and a section that is one document.
+pub const BEFORE_DOCUMENT: [u8; 5] = [0, 0, 0, 0, BODY];
+
+impl ReplyHeader {
+    /// How long its document is, behind [`BEFORE_DOCUMENT`]; none when it has to be decompressed first.
+    pub fn document(&self) -> Option<usize> {
+        self.rest.checked_sub(BEFORE_DOCUMENT.len()).filter(|_| self.opcode == OP_MSG)
+    }
+}
+
+/// The document of a compressed reply that was read as a whole.
+pub fn decompressed_reply(header: ReplyHeader, rest: &[u8]) -> io::Result<RawDocumentBuf> {
+    if header.opcode != OP_COMPRESSED {
+        return Err(nonsense(&format!("opcode {}", header.opcode)));
+    }
+    let mut plain = decompressed(rest)?;
+    if !plain.starts_with(&BEFORE_DOCUMENT) {
         return Err(nonsense("an answer that is not one document"));
     }
-    plain.drain(..NO_FLAGS.len() + 1);
-    RawDocumentBuf::from_bytes(plain).map_err(|error| nonsense(&error.to_string()))
+    plain.drain(..BEFORE_DOCUMENT.len());
+    document(plain)
+}
+
+/// Bytes that are to be a document.
+pub fn document(bytes: Vec<u8>) -> io::Result<RawDocumentBuf> {
+    RawDocumentBuf::from_bytes(bytes).map_err(|error| nonsense(&error.to_string()))
 }
 
 fn decompressed(bytes: &[u8]) -> io::Result<Vec<u8>> {
@@ -137,6 +151,14 @@ mod tests {
         (header, message.split_off(HEADER))
     }
 
+    /// As a connection does, once all bytes are there.
+    fn read(header: ReplyHeader, rest: &[u8]) -> io::Result<RawDocumentBuf> {
+        match header.document() {
+            Some(length) => document(rest[rest.len() - length..].to_vec()),
+            None => decompressed_reply(header, rest),
+        }
+    }
+
     #[test]
     fn a_message_is_what_the_manual_says() {
         let command = rawdoc! { "insert": "c", "$db": "d" };
@@ -158,12 +180,12 @@ mod tests {
         let command = rawdoc! { "ok": 1, "text": "a".repeat(1000) };
         let head = request(3, &command, None);
         let (header, rest) = as_answer(head.clone(), 3);
-        assert_eq!(reply(header, rest).unwrap(), command);
+        assert_eq!(read(header, &rest).unwrap(), command);
         for compressor in [Compressor::Snappy, Compressor::Zlib(6), Compressor::Zstd(3)] {
             let message = compressed(compressor, 3, &head, &[]).unwrap();
             assert!(message.len() < head.len() / 2, "{compressor:?}");
             let (header, rest) = as_answer(message, 3);
-            assert_eq!(reply(header, rest).unwrap(), command, "{compressor:?}");
+            assert_eq!(read(header, &rest).unwrap(), command, "{compressor:?}");
         }
     }
 
@@ -187,7 +209,7 @@ mod tests {
         #[test]
         fn nonsense_does_no_harm(rest in any::<Vec<u8>>(), opcode in prop_oneof![Just(OP_MSG), Just(OP_COMPRESSED)]) {
             let header = ReplyHeader { rest: rest.len(), opcode };
-            let _ = reply(header, rest);
+            let _ = read(header, &rest);
         }
     }
 }

@@ -1,9 +1,10 @@
-//! A thin OP_MSG connection of mongoferry's own, for the writes of the copy.
+//! A thin OP_MSG connection of mongoferry's own, for the documents of the copy.
 //!
 //! The driver cannot send them: it puts a session of its own choice on every command, and fencing needs one that is
 //! known beforehand (see [`super::writers`]); it copies a command's bytes several times; and it fails on answers that
-//! quote invalid UTF-8. So one command at a time goes over one connection here: documents are written from where they
-//! lie, and an answer stays the bytes that it is. Everything else, finding the primary included, is the driver's.
+//! quote invalid UTF-8. And it reads each reply into new memory, which costs as much again as reading (see
+//! [`super::buffers`]). So one command at a time goes over one connection here: documents are written from where they
+//! lie, and an answer stays the bytes that it is. Everything else, finding the right member included, is the driver's.
 //!
 //! Errors are the driver's, too: an I/O error where nobody knows what became of a command, a command error where the
 //! server said no, so that whoever tells errors apart need not know which of the two was used.
@@ -17,6 +18,8 @@ mod tls;
 pub use message::Sequence;
 
 use super::answer::failure;
+use super::buffers::Buffers;
+use bytes::BufMut;
 use bson::{Document, RawDocumentBuf, rawdoc};
 use compression::Compressor;
 use mongodb::error::Error as DriverError;
@@ -38,6 +41,27 @@ const KEEPALIVE: Duration = Duration::from_secs(120);
 
 /// For how long a connection may take to be made, where the connection string does not say; the driver's default.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// After so long without an answer the driver is asked whether the server still is what it was taken for: a server may
+/// be gone without a word, and a connection does not tell. The driver's monitor looks as often.
+const LOOK_AFTER: Duration = Duration::from_secs(10);
+
+/// Waits for an answer for as long as `look` finds nothing wrong with who is to give it.
+///
+/// # Errors
+/// Those of both.
+pub async fn answered<T, L: Future<Output = Result<(), DriverError>>>(
+    exchange: impl Future<Output = Result<T, DriverError>>,
+    look: impl Fn() -> L,
+) -> Result<T, DriverError> {
+    tokio::pin!(exchange);
+    loop {
+        if let Ok(answer) = tokio::time::timeout(LOOK_AFTER, &mut exchange).await {
+            return answer;
+        }
+        look().await?;
+    }
+}
 
 /// Makes connections as a connection string says.
 #[derive(Clone)]
@@ -103,7 +127,7 @@ impl Connector {
 
     async fn connect_in_time(&self, address: &ServerAddress) -> Result<Connection, DriverError> {
         let stream = self.stream(address).await?;
-        let mut connection = Connection { stream, next_id: 0, compressor: None };
+        let mut connection = Connection { stream, next_id: 0, compressor: None, buffers: None };
         let hello = connection.command("admin", self.hello()).await?;
         if let Some(credential) = &self.credential {
             authentication::log_in(&mut connection, credential, &hello).await?;
@@ -168,6 +192,8 @@ pub struct Connection {
     stream: Box<dyn Stream>,
     next_id: i32,
     compressor: Option<Compressor>,
+    /// What answers are read into; new memory when there are none.
+    buffers: Option<Buffers>,
 }
 
 impl fmt::Debug for Connection {
@@ -177,6 +203,12 @@ impl fmt::Debug for Connection {
 }
 
 impl Connection {
+    /// The same connection, whose answers are read into these: for answers that are large.
+    #[must_use]
+    pub fn reading_into(self, buffers: Buffers) -> Self {
+        Self { buffers: Some(buffers), ..self }
+    }
+
     /// How its messages are compressed, if at all.
     pub fn compression(&self) -> Option<&'static str> {
         self.compressor.map(Compressor::name)
@@ -211,9 +243,28 @@ impl Connection {
         let mut header = [0; message::HEADER];
         self.stream.read_exact(&mut header).await?;
         let header = message::ReplyHeader::read(&header, id)?;
-        let mut rest = vec![0; header.rest];
-        self.stream.read_exact(&mut rest).await?;
-        Ok(message::reply(header, rest)?)
+        let Some(length) = header.document() else {
+            let rest = self.read(Vec::with_capacity(header.rest), header.rest).await?;
+            return Ok(message::decompressed_reply(header, &rest)?);
+        };
+        let mut before = message::BEFORE_DOCUMENT.map(|_| 0);
+        self.stream.read_exact(&mut before).await?;
+        if before != message::BEFORE_DOCUMENT {
+            return Err(message::nonsense("an answer that is not one document").into());
+        }
+        let buffer = self.buffers.as_ref().map_or_else(|| Vec::with_capacity(length), |buffers| buffers.take(length));
+        Ok(message::document(self.read(buffer, length).await?)?)
+    }
+
+    /// So many bytes, into an empty buffer that has room for them and need not be cleared for it.
+    async fn read(&mut self, mut buffer: Vec<u8>, length: usize) -> io::Result<Vec<u8>> {
+        while buffer.len() < length {
+            let missing = length - buffer.len();
+            if self.stream.read_buf(&mut (&mut buffer).limit(missing)).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        Ok(buffer)
     }
 
     /// Runs a command whose answer is small and has no data of users.

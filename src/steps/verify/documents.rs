@@ -27,7 +27,7 @@ use crate::mongo::scan::{Gone, Lost, Next, Reply, Wanted};
 use crate::mongo::{checkpoint, read};
 use crate::state::keys;
 use crate::state::pages::PreparedEntry;
-use bson::{RawDocument, RawDocumentBuf};
+use bson::RawDocumentBuf;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::json;
 use std::sync::Arc;
@@ -207,7 +207,7 @@ impl Live<'_> {
 /// Sums up what the target has in a range, after a position.
 async fn sum(target: &Side, range: &Range, after: Position, live: &mut Live<'_>) -> Result<Option<Gone>> {
     let scan = target.scan(range.clone(), after);
-    let replies = stream::try_unfold(Some(scan), async |scan| {
+    let replies = stream::try_unfold(Some(scan), |scan| async move {
         let Some(mut scan) = scan else { return Ok(None) };
         match scan.next().await? {
             Next::Documents(reply) => Ok(Some((Read::Reply(reply), Some(scan)))),
@@ -216,12 +216,15 @@ async fn sum(target: &Side, range: &Range, after: Position, live: &mut Live<'_>)
             Next::End => Ok(None),
         }
     });
-    let summed = async |read: Read| match read {
-        Read::Reply(reply) => {
-            let summing = tokio::task::spawn_blocking(move || sum_of(&reply));
-            summing.await.map_err(|error| Error::internal(format!("summing up documents: {error}")))?.map(Summed::Part)
+    let summed = |read: Read| async move {
+        match read {
+            Read::Reply(reply) => {
+                let summing = tokio::task::spawn_blocking(move || sum_of(&reply));
+                let part = summing.await.map_err(|error| Error::internal(format!("summing up documents: {error}")))?;
+                Ok(Summed::Part(part))
+            }
+            Read::Gone(gone) => Ok(Summed::Gone(gone)),
         }
-        Read::Gone(gone) => Ok(Summed::Gone(gone)),
     };
     let mut parts = std::pin::pin!(replies.map_ok(summed).try_buffered(SUMMED_AT_ONCE));
     while let Some(part) = parts.try_next().await? {
@@ -334,7 +337,7 @@ impl Sides {
         loop {
             match scan.next().await? {
                 Next::Documents(reply) => {
-                    let first = new_documents(&reply)?.next().transpose()?.and_then(Key::of);
+                    let first = reply.documents.first().and_then(Key::of);
                     let Some(first) = first else { continue };
                     let Some(block) = held.replace(reply) else { continue };
                     if let Some(gone) =
@@ -436,16 +439,9 @@ fn suspect(comparison: &mut Comparison, key: &Key, source: Option<&[u8]>, target
     }
 }
 
-/// The documents that a reply gives for the first time.
-fn new_documents(reply: &Reply) -> Result<impl Iterator<Item = Result<&RawDocument>>> {
-    let values = reply.documents.doc_slices().map_err(unreadable)?.into_iter().skip(reply.repeated);
-    Ok(values.map(|value| value.map_err(unreadable)?.as_document().ok_or_else(|| unreadable("no document"))))
-}
-
-/// Each of them with its key.
+/// Each document of a reply with its key.
 fn each<'a>(reply: &'a Reply, mut take: impl FnMut(Key, &'a [u8])) -> Result<()> {
-    for document in new_documents(reply)? {
-        let document = document?;
+    for document in reply.documents.iter() {
         let key = Key::of(document).ok_or_else(|| unreadable("a document without _id"))?;
         take(key, document.as_bytes());
     }
@@ -453,16 +449,10 @@ fn each<'a>(reply: &'a Reply, mut take: impl FnMut(Key, &'a [u8])) -> Result<()>
 }
 
 /// What they add up to.
-fn sum_of(reply: &Reply) -> Result<Option<Part>> {
-    let mut last = None;
-    let (mut count, mut sum) = (0, Digest::default());
-    for document in new_documents(reply)? {
-        let document = document?;
-        count += 1;
-        sum += Digest::of(document.as_bytes());
-        last = Some(document);
-    }
-    Ok(last.and_then(Key::of).map(|last| Part { last, count, sum }))
+fn sum_of(reply: &Reply) -> Option<Part> {
+    let last = reply.documents.last().and_then(Key::of)?;
+    let sum = reply.documents.iter().fold(Digest::default(), |sum, document| sum + Digest::of(document.as_bytes()));
+    Some(Part { last, count: reply.documents.len() as u64, sum })
 }
 
 /// A scan by `_id` goes on wherever it was.
