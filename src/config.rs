@@ -21,8 +21,8 @@ use crate::model::namespace::{Filter, Namespace, Pattern, Renames};
 use crate::model::size;
 use crate::telemetry::LogFormat;
 use layer::{
-    AGAINST, CREATE_INDEX, EXISTING, FENCE_WRITES, Given, LOG_FORMATS, LOG_LEVELS, Layers, ON_CONFLICT, Places,
-    READ_ORDER, READ_PREFERENCE, RawArguments, SETTINGS, VERIFY, nearest,
+    AGAINST, CREATE_INDEX, EXISTING, Given, LOG_FORMATS, LOG_LEVELS, Layers, ON_CONFLICT, Places, READ_ORDER,
+    READ_PREFERENCE, RawArguments, SETTINGS, VERIFY, YES_NO, nearest,
 };
 use std::fmt;
 use std::net::SocketAddr;
@@ -150,6 +150,8 @@ pub struct Settings {
     pub create_index: CreateIndex,
     /// Whether the target refuses what a worker sends that has lost its lane.
     pub fence_writes: bool,
+    /// Whether a digest of every document is taken while it is copied.
+    pub digests: bool,
     /// Where the checkpoint goes.
     pub checkpoint_uri: CheckpointUri,
     /// The collection for it.
@@ -290,7 +292,8 @@ impl Resolver<'_> {
                 })?
                 .unwrap_or_default(),
             create_index: self.word("create-index", CREATE_INDEX, &CreateIndex::ALL)?.unwrap_or_default(),
-            fence_writes: self.word("fence-writes", FENCE_WRITES, &[true, false])?.unwrap_or_default(),
+            fence_writes: self.word("fence-writes", YES_NO, &[true, false])?.unwrap_or_default(),
+            digests: self.digests()?,
             checkpoint_uri: self.checkpoint_uri()?,
             checkpoint_namespace: self
                 .parsed("checkpoint-namespace", parse_checkpoint_namespace)?
@@ -389,6 +392,18 @@ impl Resolver<'_> {
         match (verify, self.layers.given("against")) {
             (Verify::Full, _) | (_, None) => Ok(against),
             (_, Some(given)) => Err(given.refuse(format!("goes with --verify full only; it is set to `{verify}`"))),
+        }
+    }
+
+    /// What is to be compared later must be taken now.
+    fn digests(&self) -> Result<bool> {
+        let digests = self.word("digests", YES_NO, &[true, false])?.unwrap_or(true);
+        match self.layers.given("digests") {
+            Some(given) if !digests && self.verify()? == Verify::Full && self.against()? == Against::Proofs => {
+                Err(given
+                    .refuse("does not go with --verify full, which compares digests; say --against source as well"))
+            }
+            _ => Ok(digests),
         }
     }
 

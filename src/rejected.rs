@@ -20,8 +20,8 @@ use crate::model::plan::LaneName;
 use crate::model::reject::Rejected;
 use crate::model::step::Step;
 use crate::model::work::{StepProgress, WorkStatus};
-use crate::mongo::read;
 use crate::mongo::documents::Documents;
+use crate::mongo::read;
 use crate::mongo::writers::Writers;
 use crate::state::pages::{self, PreparedEntry};
 use crate::state::{keys, rejects};
@@ -169,6 +169,7 @@ fn delivery(
         probes_all: false,
         not_before,
         on_conflict: context.settings.on_conflict,
+        digests: true,
         rejects: Arc::new(Rejects::new(context.documents.clone(), lane, u64::MAX)),
         claim: Arc::clone(claim),
         empty_probes: AtomicUsize::new(0),

@@ -29,8 +29,8 @@ pub const READ_PREFERENCE: &[&str] = &[
     ReadPreference::SecondaryPreferred.word(),
     ReadPreference::Nearest.word(),
 ];
-/// The words for `--fence-writes`.
-pub const FENCE_WRITES: &[&str] = &["yes", "no"];
+/// The words for `--fence-writes` and `--digests`.
+pub const YES_NO: &[&str] = &["yes", "no"];
 /// The words for `--log-format`.
 pub const LOG_FORMATS: &[&str] = &["text", "json"];
 /// The words for `--log-level`.
@@ -101,6 +101,7 @@ pub const SETTINGS: &[Setting] = &[
     one("max-rejected"),
     one("create-index"),
     one("fence-writes"),
+    one("digests"),
     secret("checkpoint-uri"),
     one("checkpoint-namespace"),
     switch("accept-findings"),

@@ -36,7 +36,7 @@ fn defaults() {
     assert_eq!(settings.filter, Filter::default());
     assert!(settings.renames.is_empty());
     assert_eq!((settings.existing, settings.create_index), (Existing::Refuse, CreateIndex::Foreground));
-    assert!(!settings.fence_writes);
+    assert!(!settings.fence_writes && settings.digests);
     assert_eq!(settings.checkpoint_uri, CheckpointUri::Target);
     assert_eq!((settings.verify, settings.against), (Verify::Metadata, Against::Proofs));
     assert_eq!(settings.checkpoint_namespace.to_string(), "mongoshake.ckpt_default");
@@ -96,6 +96,7 @@ fn every_setting_can_be_given_in_every_place_that_it_has() {
         ("max-rejected", "1000"),
         ("create-index", "background"),
         ("fence-writes", "yes"),
+        ("digests", "no"),
         ("checkpoint-uri", "mongodb://c/"),
         ("checkpoint-namespace", "other.ckpt"),
         ("verify", "full"),
@@ -135,7 +136,7 @@ fn every_setting_can_be_given_in_every_place_that_it_has() {
         assert_eq!(settings.renames.to_string(), "a:e,c.d:c.f", "{place}");
         assert_eq!((settings.existing, settings.create_index), (Existing::Drop, CreateIndex::Background), "{place}");
         assert_eq!((settings.verify, settings.against), (Verify::Full, Against::Source), "{place}");
-        assert!(settings.fence_writes, "{place}");
+        assert!(settings.fence_writes && !settings.digests, "{place}");
         assert!(
             matches!(&settings.checkpoint_uri, CheckpointUri::Uri(uri) if uri.expose() == "mongodb://c/"),
             "{place}"
@@ -358,6 +359,13 @@ fn bad_input() {
         ),
         (&["step", "all", "--drop-committed"], &[], "", &["--existing drop", "`refuse`"]),
         (&["step", "all", "--fence-writes", "true"], &[], "", &["--fence-writes true:", "yes, no"]),
+        (&["step", "all", "--digests", "sha1"], &[], "", &["--digests sha1:", "yes, no"]),
+        (
+            &["step", "copy", "--digests", "no"],
+            &[("MONGOFERRY_VERIFY", "full")],
+            "",
+            &["--digests no:", "--verify full", "--against source"],
+        ),
         (
             &["step", "all", "--create-index", "later"],
             &[],

@@ -22,8 +22,8 @@ use crate::model::partition::{Bound, Range};
 use crate::model::reject::Rejected;
 use crate::model::work::Progress;
 use crate::mongo::deployment::Deployment;
-use crate::mongo::read;
 use crate::mongo::documents::Documents;
+use crate::mongo::read;
 use crate::mongo::writers::Writers;
 use bson::RawDocumentBuf;
 use std::collections::HashMap;
@@ -59,6 +59,8 @@ pub struct Delivery<P: Progress = LaneProgress> {
     pub not_before: Optime,
     /// What happens to a foreign document in the way.
     pub on_conflict: OnConflict,
+    /// Whether a digest is taken of what is written.
+    pub digests: bool,
     /// Where documents go that the target does not take.
     pub rejects: Arc<Rejects>,
     /// Whether this worker still may send.

@@ -233,6 +233,7 @@ impl Run {
             probes_all: open.by_id && open.attempt > 0,
             not_before: self.not_before,
             on_conflict: self.context.settings.on_conflict,
+            digests: self.context.settings.digests,
             rejects: Arc::clone(&self.rejects),
             claim: Arc::clone(&self.claim),
             empty_probes: AtomicUsize::new(0),

@@ -9,8 +9,8 @@ use crate::model::cursor::{Acknowledged, BatchNumber, Covered, Key, Position, Tr
 use crate::model::finding::Finding;
 use crate::model::lane::Ending;
 use crate::model::pace::BatchSize;
-use crate::mongo::scan::{Gone, Lost, Next, Reply, Scan};
 use crate::mongo::documents::Documents;
+use crate::mongo::scan::{Gone, Lost, Next, Reply, Scan};
 use crate::stop::Stop;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use std::sync::Arc;

@@ -16,11 +16,12 @@ use crate::error::Result;
 use crate::model::choice::OnConflict;
 use crate::model::counts::Counts;
 use crate::model::cursor::Key;
+use crate::model::digest::Digest;
 use crate::model::empty_timestamp::has_empty_timestamp;
 use crate::model::reject::{Bytes, Cause, Rejected};
 use crate::model::work::Progress;
-use crate::mongo::failure::code;
 use crate::mongo::documents::Documents;
+use crate::mongo::failure::code;
 use crate::mongo::write::{self, Refusal};
 use crate::mongo::{read, upsert};
 use bson::{RawDocument, RawDocumentBuf};
@@ -67,7 +68,8 @@ impl<P: Progress> Delivery<P> {
         is_replay: bool,
     ) -> Result<Settlement> {
         let (read, read_bytes) = (documents.len() as u64, documents.size() as u64);
-        let mut counts = Counts { read, read_bytes, ..Counts::default() };
+        let digest = self.digests.then(Digest::default);
+        let mut counts = Counts { read, read_bytes, digest, ..Counts::default() };
         documents.iter().for_each(|document| counts.wrote(document.as_bytes()));
         let mut rejected = Vec::new();
         there.extend(self.already_there(documents, &refusals, &there).await?);

@@ -129,7 +129,19 @@ impl Deployment {
         let version = version(&client, &comment).await.map_err(|error| failed(&error))?;
         let (limits, connector, read_from) = (limits(&hello), Arc::new(connector), ReadFrom::default());
         let readers = Arc::default();
-        Ok(Self { side, identity, limits, version, client, wire_version, comment, connector, direct, read_from, readers })
+        Ok(Self {
+            side,
+            identity,
+            limits,
+            version,
+            client,
+            wire_version,
+            comment,
+            connector,
+            direct,
+            read_from,
+            readers,
+        })
     }
 
     /// The same deployment, with another comment on its commands.

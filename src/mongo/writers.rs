@@ -20,9 +20,9 @@
 
 use super::answer::{Answer, changed, failure};
 use super::deployment::Deployment;
+use super::documents::Documents;
 use super::failure::is_transient;
 use super::wire::{self, Connection, Sequence};
-use super::documents::Documents;
 use super::{WTIMEOUT_MS, marker};
 use crate::crash;
 use crate::model::lease::Epoch;

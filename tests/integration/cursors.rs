@@ -24,8 +24,9 @@ async fn read(source: &Deployment, database: &str) -> Result<(Vec<u8>, usize), F
 #[tokio::test]
 async fn replies_hold_the_bytes_that_the_server_has() -> Result<(), Failure> {
     let set = shared_target().await?;
-    let documents: Vec<RawDocumentBuf> =
-        (0..95).map(|id| rawdoc! { "_id": id, "text": "t".repeat(id as usize * 31), "": { "a.b": [1, "two"] } }).collect();
+    let documents: Vec<RawDocumentBuf> = (0..95)
+        .map(|id| rawdoc! { "_id": id, "text": "t".repeat(id as usize * 31), "": { "a.b": [1, "two"] } })
+        .collect();
     let database = Client::with_uri_str(set.uri()).await?.database("cursors");
     database.collection::<RawDocumentBuf>("c").insert_many(&documents).await?;
     let expected: Vec<u8> = documents.into_iter().flat_map(RawDocumentBuf::into_bytes).collect();
@@ -53,7 +54,9 @@ async fn a_cursor_that_is_given_up_is_closed_on_the_server() -> Result<(), Failu
     let source = connected(&set.uri(), None).await?;
     let open = async || {
         let status = client.database("admin").run_command(doc! {"serverStatus": 1}).await?;
-        Ok::<_, Failure>(status.get_document("metrics")?.get_document("cursor")?.get_document("open")?.get_i64("total")?)
+        Ok::<_, Failure>(
+            status.get_document("metrics")?.get_document("cursor")?.get_document("open")?.get_i64("total")?,
+        )
     };
 
     let mut cursor = source.cursor("cursors", rawdoc! { "find": "c", "batchSize": 10 }, 10).await?;

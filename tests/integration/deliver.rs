@@ -24,8 +24,8 @@ use mongoferry::model::partition::Range;
 use mongoferry::model::plan::LaneName;
 use mongoferry::mongo::answer::Answer;
 use mongoferry::mongo::deployment::Deployment;
-use mongoferry::mongo::failure::Side;
 use mongoferry::mongo::documents::Documents;
+use mongoferry::mongo::failure::Side;
 use mongoferry::mongo::writers::Writers;
 use mongoferry::mongo::{Comment, catalog, checkpoint, upsert};
 use mongoferry::state::{document, open};
@@ -82,6 +82,7 @@ impl Sides {
             replay: false,
             probes_all: false,
             on_conflict: OnConflict::Report,
+            digests: true,
             rejects: Arc::new(Rejects::new(documents, lane, 0)),
             claim,
             empty_probes: AtomicUsize::new(0),

@@ -295,6 +295,20 @@ async fn a_verify_that_compares_nothing_says_so_and_lets_commit_pass() -> Result
 }
 
 #[tokio::test]
+async fn without_digests_documents_are_compared_with_the_source_alone() -> Result<(), Failure> {
+    let job = Job::new("no_digests").await?;
+    let job = Job { ferry: job.ferry.clone().set("MONGOFERRY_DIGESTS", "no"), ..job };
+    documents(&job.source, "c").insert_many((0..100).map(|id| doc! {"_id": id})).await?;
+    job.copy().await;
+    let with_digests = job.ferry.clone().set("MONGOFERRY_DIGESTS", "yes");
+    let refused = with_digests.run(&["step", "verify", "--verify", "full"]).await.expect(2);
+    assert!(refused.stderr.contains("no digest of") && refused.stderr.contains("--against source"), "{refused:?}");
+    documents(&job.target, "c").delete_one(doc! {"_id": 1}).await?;
+    job.ferry.run(&["step", "verify", "--verify", "full", "--against", "source"]).await.expect(4);
+    job.has_found(&["c the document with _id Int32(1) is missing on the target"]).await
+}
+
+#[tokio::test]
 async fn documents_beside_which_others_were_put_are_no_findings() -> Result<(), Failure> {
     let job = Job::new("kept").await?;
     let job = Job { ferry: job.ferry.clone().set("MONGOFERRY_EXISTING", "keep"), ..job };

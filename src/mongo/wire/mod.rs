@@ -19,8 +19,8 @@ pub use message::Sequence;
 
 use super::answer::failure;
 use super::buffers::Buffers;
-use bytes::BufMut;
 use bson::{Document, RawDocumentBuf, rawdoc};
+use bytes::BufMut;
 use compression::Compressor;
 use mongodb::error::Error as DriverError;
 use mongodb::options::{AuthMechanism, ClientOptions, Credential, ServerAddress, Tls};
