@@ -2,17 +2,21 @@
 //! them side by side, and one collection can be named by hand.
 
 use crate::claim::{self, Claim, Claiming, DoneIs};
+use crate::clock;
 use crate::context::Context;
 use crate::driver::{self, Outcome};
 use crate::error::{Error, Result};
 use crate::model::catalog::CatalogEntry;
 use crate::model::comparison::Round;
 use crate::model::finding::{Finding, Note};
+use crate::model::lease::Lease;
 use crate::model::namespace::Namespace;
 use crate::model::step::Step;
-use crate::model::work::{UnitProgress, WorkStatus};
+use crate::model::work::{UnitProgress, Work, WorkStatus};
+use crate::state::document::Created;
 use crate::state::keys;
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +32,15 @@ pub struct UnitResult {
     pub notes: Vec<Note>,
     /// verify: the round that it was found in.
     pub round: Option<Round>,
+}
+
+impl UnitResult {
+    fn save(self, progress: &mut UnitProgress) {
+        progress.findings = self.findings;
+        progress.notes = self.notes;
+        progress.round = self.round;
+        progress.comparison = None;
+    }
 }
 
 /// Which shares have nothing left to do.
@@ -58,6 +71,51 @@ pub enum Worked {
     Done(AllUnits),
     /// The run was told to stop.
     Stopped,
+}
+
+/// Does the shares of `entries` that nobody has begun, each with one write, its result: nobody claims what changes
+/// nothing and comes out the same whoever does it. What was begun, by anybody, is left to [`work`]. Ends early when told to
+/// stop. Gives how many it did.
+///
+/// # Errors
+/// The first one of any share.
+pub async fn look(
+    context: &Context,
+    step: Step,
+    entries: &[CatalogEntry],
+    parallel: usize,
+    body: impl AsyncFn(&CatalogEntry) -> Result<UnitResult>,
+) -> Result<usize> {
+    let begun: HashSet<String> = context.documents.list(&keys::units(step)).await?.into_iter().collect();
+    let new = entries.iter().filter(|entry| !begun.contains(&keys::unit(step, entry.ordinal)));
+    let shares = stream::iter(new.map(|entry| look_at_one(context, step, entry, &body))).buffer_unordered(parallel);
+    let done = shares.try_filter(|done| std::future::ready(*done));
+    done.try_fold(0, async |count, _| Ok(count + 1)).await
+}
+
+async fn look_at_one(
+    context: &Context,
+    step: Step,
+    entry: &CatalogEntry,
+    body: &impl AsyncFn(&CatalogEntry) -> Result<UnitResult>,
+) -> Result<bool> {
+    let started = clock::wall();
+    let Some(result) = context.stop.unless(body(entry)).await.transpose()? else { return Ok(false) };
+    let status = if result.findings.is_empty() { WorkStatus::Done } else { WorkStatus::Findings };
+    let mut progress = UnitProgress::new(step, entry.namespace.clone());
+    result.save(&mut progress);
+    let now = clock::wall();
+    let work = Work {
+        lease: Lease::free(),
+        status,
+        started,
+        claimed: None,
+        saved: now.clone(),
+        finished: Some(now),
+        progress,
+    };
+    let created = context.documents.create(&keys::unit(step, entry.ordinal), &work).await?;
+    Ok(matches!(created, Created::Mine(_)))
 }
 
 /// Works on the shares of `entries`: those that are free at once, `parallel` at a time, then those that other workers
@@ -149,12 +207,7 @@ async fn work_one<'a>(
     };
     let Some(result) = driver::settle(context, &claim, work).await? else { return Ok(Share::Stopped) };
     let findings = result.findings.clone();
-    let save = |progress: &mut UnitProgress| {
-        progress.findings = result.findings;
-        progress.notes = result.notes;
-        progress.round = result.round;
-        progress.comparison = None;
-    };
+    let save = |progress: &mut UnitProgress| result.save(progress);
     // With findings it is not done: the next run does it again, and may find them mended.
     if findings.is_empty() {
         claim.done(save).await?

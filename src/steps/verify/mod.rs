@@ -69,17 +69,23 @@ pub async fn run(context: &Context, servers: &Servers, named: Named) -> Result<O
     let again = context.settings.namespace.is_some() && earlier.is_some();
     let round = round(context, check).await?;
     let parallel = if check.verify == Verify::Full { PARALLEL_IN_FULL } else { PARALLEL };
-    let compare = async |with_findings: bool| {
+    let looked = if check.verify == Verify::Metadata {
+        let look = async |entry: &CatalogEntry| compare(context, servers, &facts, entry, &source, round, None).await;
+        units::look(context, step, &entries, parallel, look).await?
+    } else {
+        0
+    };
+    let work = async |with_findings: bool| {
         let is_current = |share: &UnitProgress| !again && share.round.unwrap_or_default() == round;
         let finished = Finished { with_findings, is_current: &is_current };
         units::work(context, step, &entries, &finished, parallel, async |entry, claim| {
-            compare(context, servers, &facts, entry, &source, round, claim).await
+            compare(context, servers, &facts, entry, &source, round, Some(claim)).await
         })
         .await
     };
     // Those with findings once more only when no others are left: a run that has no time for all must get ahead.
-    let worked = match compare(true).await? {
-        Worked::Done(AllUnits { worked: 0, findings }) if !findings.is_empty() => compare(false).await?,
+    let worked = match work(true).await? {
+        Worked::Done(AllUnits { worked: 0, findings }) if looked == 0 && !findings.is_empty() => work(false).await?,
         worked => worked,
     };
     let Worked::Done(done) = worked else { return Ok(driver::yielded(context, step)) };
@@ -191,7 +197,7 @@ impl Facts {
     }
 }
 
-/// Compares one collection.
+/// Compares one collection. Its share has to be claimed where its documents are compared.
 async fn compare(
     context: &Context,
     servers: &Servers,
@@ -199,7 +205,7 @@ async fn compare(
     entry: &CatalogEntry,
     source: &metadata::SourceNow,
     round: Round,
-    claim: &Arc<Claim<UnitProgress>>,
+    claim: Option<&Arc<Claim<UnitProgress>>>,
 ) -> Result<UnitResult> {
     let (prepared, proven) = facts.of(entry)?;
     let leniency = Leniency {
@@ -208,13 +214,16 @@ async fn compare(
     };
     let mut metadata = metadata::compare(servers, facts, entry, source).await?;
     let mut result = UnitResult { round: Some(round), ..UnitResult::default() };
-    if metadata.is_comparable && round.check.verify == Verify::Full {
-        let documents = documents::Documents { context, servers, entry, prepared, proven, leniency, claim };
-        let found = documents.compare(round).await?;
-        result.findings.extend(found.findings);
-        result.notes.extend(found.notes);
-    } else if metadata.is_comparable {
-        metadata.count(servers, entry, prepared, proven, leniency).await?;
+    match (round.check.verify, claim) {
+        _ if !metadata.is_comparable => {}
+        (Verify::Full, Some(claim)) => {
+            let documents = documents::Documents { context, servers, entry, prepared, proven, leniency, claim };
+            let found = documents.compare(round).await?;
+            result.findings.extend(found.findings);
+            result.notes.extend(found.notes);
+        }
+        (Verify::Full, None) => return Err(Error::internal("documents are compared by whoever claimed their share")),
+        (Verify::Metadata | Verify::None, _) => metadata.count(servers, entry, prepared, proven, leniency).await?,
     }
     result.findings.extend(metadata.findings);
     result.notes.extend(metadata.notes);
