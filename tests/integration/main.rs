@@ -11,6 +11,7 @@ mod support;
 
 mod bad_input;
 mod bytes;
+mod clusters;
 mod copying;
 mod crashes;
 mod deliver;

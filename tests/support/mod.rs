@@ -3,6 +3,7 @@
 pub mod bson_order_oracle;
 pub mod bson_values;
 pub mod certificates;
+pub mod cluster;
 pub mod compare;
 pub mod conformance;
 pub mod data;
