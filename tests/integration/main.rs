@@ -22,6 +22,7 @@ mod limits;
 mod natural;
 mod order;
 mod partitions;
+mod routers;
 mod scans;
 mod store;
 mod streams;

@@ -9,6 +9,7 @@ pub mod conformance;
 pub mod data;
 pub mod ferry;
 pub mod replica_set;
+pub mod router;
 pub mod running;
 pub mod servers;
 pub mod writing;

@@ -43,27 +43,42 @@ pub struct Chunk {
 pub async fn read(config: &Client, namespace: &str) -> Result<Option<Placement>, Failure> {
     let database = config.database("config");
     let collections = database.collection::<Document>("collections");
-    let entry = collections.find_one(doc! {"_id": namespace, "dropped": {"$ne": true}});
-    let Some(entry) = entry.read_concern(ReadConcern::majority()).await? else { return Ok(None) };
-    let timestamp = entry.get_timestamp("timestamp").ok();
-    // Chunks name their collection by its UUID from 5.0 on, which is when collections have a timestamp.
-    let chunks_of = match timestamp {
-        Some(_) => doc! {"uuid": entry.get("uuid").cloned().unwrap_or(Bson::Null)},
-        None => doc! {"ns": namespace},
-    };
+    let entry = collections.find_one(entry_of(namespace)).read_concern(ReadConcern::majority()).await?;
+    let Some(entry) = entry else { return Ok(None) };
     let chunks = database.collection::<Document>("chunks");
-    let chunks = chunks.find(chunks_of).sort(doc! {"min": 1}).read_concern(ReadConcern::majority()).await?;
+    let chunks = chunks.find(chunks_of(&entry)).sort(doc! {"min": 1}).read_concern(ReadConcern::majority()).await?;
     let chunks: Vec<Document> = chunks.try_collect().await?;
-    Ok(Some(Placement {
-        key: entry.get_document("key")?.clone(),
-        epoch: entry.get_object_id("lastmodEpoch")?,
-        timestamp,
-        chunks: chunks.iter().map(Chunk::parse).collect::<Result<_, _>>()?,
-        entry,
-    }))
+    Placement::new(entry, &chunks).map(Some)
+}
+
+/// What finds the entry of a sharded collection in `config.collections`; in a 4.4 it may be there and say that the
+/// collection was dropped.
+pub fn entry_of(namespace: &str) -> Document {
+    doc! {"_id": namespace, "dropped": {"$ne": true}}
+}
+
+/// What finds its chunks in `config.chunks`: by its UUID from 5.0 on, which is when entries have a timestamp.
+pub fn chunks_of(entry: &Document) -> Document {
+    let by = |name: &str| entry.get(name).cloned().unwrap_or(Bson::Null);
+    if entry.contains_key("timestamp") {
+        doc! {"uuid": by("uuid")}
+    } else {
+        doc! {"ns": by("_id")}
+    }
 }
 
 impl Placement {
+    /// From the entry in `config.collections` and the chunks in `config.chunks`, in the order of their `min`.
+    pub fn new(entry: Document, chunks: &[Document]) -> Result<Self, Failure> {
+        Ok(Placement {
+            key: entry.get_document("key")?.clone(),
+            epoch: entry.get_object_id("lastmodEpoch")?,
+            timestamp: entry.get_timestamp("timestamp").ok(),
+            chunks: chunks.iter().map(Chunk::parse).collect::<Result<_, _>>()?,
+            entry,
+        })
+    }
+
     /// The chunk that a key belongs to. The key has the fields of the pattern, a hashed one as its hash.
     pub fn chunk_of(&self, key: &Document) -> Result<&Chunk, Failure> {
         for chunk in &self.chunks {
