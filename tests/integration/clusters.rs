@@ -163,9 +163,14 @@ async fn a_4_4_names_its_chunks_by_namespace() -> Result<(), Failure> {
     cluster.create_database("old", "s0").await?;
     cluster.shard_collection("old.h", doc! {"k": "hashed"}, doc! {"numInitialChunks": 4}).await?;
     cluster.shard_collection("old.r", doc! {"k": 1}, doc! {}).await?;
+    cluster.plant("s0", "old.r", numbered(-5..5)).await?;
     cluster.split("old.r", doc! {"k": 0}).await?;
+    cluster.move_chunk("old.r", doc! {"k": 0}, "s1").await?;
+    let stored = [cluster.stored("s0", "old.r").await?.len(), cluster.stored("s1", "old.r").await?.len()];
+    assert_eq!(stored, [10, 5]);
     let (hashed, ranged) = (cluster.placement("old.h").await?, cluster.placement("old.r").await?);
-    assert_eq!((hashed.chunks.len(), hashed.owners().len(), ranged.chunks.len()), (4, 2, 2));
+    assert_eq!((hashed.chunks.len(), hashed.owners().len()), (4, 2));
+    assert_eq!((ranged.chunks.len(), ranged.owners().len()), (2, 2));
     let chunks = cluster.config_client().await?.database("config").collection::<Document>("chunks");
     assert_eq!(chunks.count_documents(doc! {"ns": "old.r", "uuid": {"$exists": false}}).await?, 2);
     Ok(())

@@ -60,35 +60,51 @@ impl Cluster {
     }
 
     /// Moves the chunk that begins at `min` to a shard: a real migration, after which its documents stay where they
-    /// were as orphans. Not for 4.4.
+    /// were as orphans.
     pub async fn move_chunk(&self, namespace: &str, min: Document, to: &str) -> Result<(), Failure> {
-        self.migrate(doc! {"_configsvrMoveRange": namespace, "toShard": to, "min": min}).await
+        self.migrate(namespace, &min, to, doc! {}).await
     }
 
     /// Moves the chunk that begins at `min` to a shard and back. It leaves no orphans: while its documents lay where
-    /// it comes from, it could not come back. Not for 4.4.
+    /// it comes from, it could not come back.
     pub async fn move_there_and_back(&self, namespace: &str, min: Document, there: &str) -> Result<(), Failure> {
         let owner = self.placement(namespace).await?.chunk_of(&min)?.shard.clone();
         for to in [there, &owner] {
-            let mut command = doc! {"_configsvrMoveRange": namespace, "toShard": to, "min": &min};
-            command.insert("waitForDelete", true);
-            self.migrate(command).await?;
+            self.migrate(namespace, &min, to, doc! {"waitForDelete": true}).await?;
         }
         Ok(())
     }
 
     /// A shard gives or takes one chunk at a time; the migration of another test is waited for.
-    async fn migrate(&self, command: Document) -> Result<(), Failure> {
+    async fn migrate(&self, namespace: &str, min: &Document, to: &str, options: Document) -> Result<(), Failure> {
         let client = self.config_client().await?;
         let started = Instant::now();
         loop {
-            match super::run(&client, "admin", command.clone()).await {
+            let mut command = if self.is_4_4().await? {
+                self.move_of_4_4(namespace, min).await?
+            } else {
+                doc! {"_configsvrMoveRange": namespace, "min": min}
+            };
+            command.insert("toShard", to);
+            command.extend(options.clone());
+            match super::run(&client, "admin", command).await {
                 Err(refused) if is_busy(&refused) && started.elapsed() < MIGRATES_WITHIN => {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
                 done => return done.map(drop),
             }
         }
+    }
+
+    /// A 4.4 wants to be told everything about the chunk.
+    async fn move_of_4_4(&self, namespace: &str, min: &Document) -> Result<Document, Failure> {
+        let placement = self.placement(namespace).await?;
+        let chunk = placement.chunk_of(min)?;
+        Ok(doc! {
+            "_configsvrMoveChunk": 1, "ns": namespace, "min": &chunk.min, "max": &chunk.max, "shard": &chunk.shard,
+            "lastmod": chunk.version, "lastmodEpoch": placement.epoch, "maxChunkSizeBytes": 64_i64 << 20,
+            "secondaryThrottle": {}, "waitForDelete": false, "forceJumbo": false,
+        })
     }
 
     /// Puts a shard into a zone.
