@@ -11,6 +11,7 @@ mod support;
 
 mod bad_input;
 mod bytes;
+mod clusters;
 mod copying;
 mod crashes;
 mod cursors;
@@ -22,6 +23,7 @@ mod limits;
 mod natural;
 mod order;
 mod partitions;
+mod routers;
 mod scans;
 mod store;
 mod streams;

@@ -3,11 +3,13 @@
 pub mod bson_order_oracle;
 pub mod bson_values;
 pub mod certificates;
+pub mod cluster;
 pub mod compare;
 pub mod conformance;
 pub mod data;
 pub mod ferry;
 pub mod replica_set;
+pub mod router;
 pub mod running;
 pub mod servers;
 pub mod writing;

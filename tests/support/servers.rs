@@ -142,9 +142,18 @@ impl ReplicaSet {
 
     /// The connection string of the set, with user and password where it wants them.
     pub fn uri(&self) -> String {
-        let hosts: Vec<String> = self.members.iter().map(|member| format!("127.0.0.1:{}", member.port)).collect();
         let (login, authentication) = self.login();
-        format!("mongodb://{login}{}/?replicaSet={}{authentication}", hosts.join(","), self.name)
+        format!("mongodb://{login}{}/?replicaSet={}{authentication}", self.hosts(), self.name)
+    }
+
+    /// Name and members, as servers of a cluster name a set: `rs/127.0.0.1:1,127.0.0.1:2`.
+    pub fn seeds(&self) -> String {
+        format!("{}/{}", self.name, self.hosts())
+    }
+
+    fn hosts(&self) -> String {
+        let hosts: Vec<String> = self.members.iter().map(|member| address(member.port)).collect();
+        hosts.join(",")
     }
 
     /// The connection string of one member alone, whatever its role.
