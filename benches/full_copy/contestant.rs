@@ -16,6 +16,8 @@ pub enum Contestant {
     RareSaves,
     /// The same as mongoferry, the state in MinIO.
     Minio,
+    /// The same as mongoferry, without digests.
+    NoDigests,
     /// `mongodump --archive | mongorestore --archive`.
     DumpRestore,
     /// MongoShake's `collector`, `sync_mode = full`.
@@ -26,11 +28,12 @@ pub enum Contestant {
 
 impl Contestant {
     /// All of them, the baseline first.
-    pub const ALL: [Contestant; 7] = [
+    pub const ALL: [Contestant; 8] = [
         Contestant::Baseline,
         Contestant::Mongoferry,
         Contestant::RareSaves,
         Contestant::Minio,
+        Contestant::NoDigests,
         Contestant::DumpRestore,
         Contestant::MongoShake,
         Contestant::Pcsm,
@@ -43,17 +46,19 @@ impl Contestant {
             Contestant::Mongoferry => "mongoferry",
             Contestant::RareSaves => "rare-saves",
             Contestant::Minio => "minio",
+            Contestant::NoDigests => "no-digests",
             Contestant::DumpRestore => "dump-restore",
             Contestant::MongoShake => "mongoshake",
             Contestant::Pcsm => "pcsm",
         }
     }
 
-    /// Whether it takes part in a set. What saving costs is measured where a copy takes longest; MongoShake does not copy
-    /// empty collections.
+    /// Whether it takes part in a set. What saving costs is measured where a copy takes longest, what digests cost where the
+    /// bytes are many; MongoShake does not copy empty collections.
     pub fn takes_part_in(self, set: SetName) -> bool {
         match self {
             Contestant::RareSaves | Contestant::Minio => set == SetName::A,
+            Contestant::NoDigests => matches!(set, SetName::B | SetName::C),
             Contestant::MongoShake => set != SetName::E,
             _ => true,
         }

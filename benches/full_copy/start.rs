@@ -70,6 +70,11 @@ impl Ready {
                 ready.commands.push(command);
                 ready._minio = Some(minio);
             }
+            Contestant::NoDigests => {
+                let mut command = mongoferry(place);
+                command.args(["--digests", "no"]);
+                ready.commands.push(command);
+            }
             Contestant::DumpRestore => {
                 let mut dump = program(place, "mongodump")?;
                 dump.args(["--archive", "--uri", place.source, "--db", "bench"]);

@@ -154,6 +154,7 @@ fn what_is_reached_and_what_is_not() {
     assert_eq!(find(&goals, "faster than dump-restore"), (Some(2.0), Some(false)));
     assert_eq!(find(&goals, "faster than pcsm"), (None, None));
     assert_eq!(find(&goals, "tool CPU per GB"), (Some(1.55), Some(false)));
+    assert_eq!(find(&goals, "tool CPU per GB without digests"), (None, None));
     assert_eq!(find(&goals, "peak resident set"), (Some(64.0), Some(true)));
     assert!(goals.iter().all(|goal| goal.set == "B"));
 }
