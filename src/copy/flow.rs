@@ -14,7 +14,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// 17 MB, and some more while TLS and S3 are in use).
 const OVERHEAD: u64 = 24 << 20;
 
-/// How many times the bytes of a document on its way are in memory: where it was read to, and where it is sent from.
+/// How many times the bytes of a document on its way are in memory at most: where it was read to, from where it is sent,
+/// and a second time where messages are compressed.
 const COPIES: u64 = 2;
 
 /// What documents may take at least, whatever is left: one of them goes through in any case.
