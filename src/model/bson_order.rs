@@ -200,7 +200,9 @@ impl<'a> Value<'a> {
                 let length = rest.length()?;
                 let [subtype] = rest.array()?;
                 let data = rest.take(length)?;
-                Value::binary(subtype, if subtype == 2 { data.get(4..)? } else { data })
+                // Of subtype 2 servers also store what is too short for its inner length.
+                let inner = if subtype == 2 { data.len().min(4) } else { 0 };
+                Value::Binary { length, subtype, data: &data[inner..] }
             }
             0x06 => Value::Undefined,
             0x07 => Value::ObjectId(rest.array()?),
@@ -504,14 +506,10 @@ impl Natural {
 }
 
 #[cfg(test)]
-#[path = "../../tests/support/bson_values.rs"]
-mod bson_values;
-
-#[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-    use super::bson_values::any_value;
     use super::*;
+    use crate::model::bson_values::any_value;
     use bson::oid::ObjectId;
     use bson::{Binary, DateTime, RawBson, Timestamp, rawdoc};
     use proptest::prelude::*;

@@ -4,6 +4,7 @@ pub mod block;
 pub mod bson_order;
 pub mod catalog;
 pub mod choice;
+pub mod chunk_map;
 pub mod comparison;
 pub mod counts;
 pub mod cursor;
@@ -21,6 +22,7 @@ pub mod lane;
 pub mod lease;
 pub mod limit;
 pub mod namespace;
+pub mod orphan_filter;
 pub mod pace;
 pub mod partition;
 pub mod plan;
@@ -35,3 +37,7 @@ pub mod step;
 pub mod suspect;
 pub mod tuning;
 pub mod work;
+
+#[cfg(test)]
+#[path = "../../tests/support/bson_values.rs"]
+mod bson_values;

@@ -16,6 +16,7 @@ mod crashes;
 mod deliver;
 mod elections;
 mod fencing;
+mod hashed_keys;
 mod http;
 mod limits;
 mod natural;
