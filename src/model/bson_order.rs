@@ -229,6 +229,11 @@ impl<'a> Value<'a> {
     }
 }
 
+/// The names and values of a document's bytes, as far as they are BSON; what is left then is [`Value::Malformed`].
+pub(super) fn fields(document: &[u8]) -> impl Iterator<Item = (&[u8], Value<'_>)> {
+    elements(document)
+}
+
 /// The elements of a document's bytes. Unlike the crate's own iterator it does not mind invalid UTF-8.
 fn elements(document: &[u8]) -> Elements<'_> {
     Elements { rest: document.get(4..).unwrap_or(document) }
@@ -363,6 +368,25 @@ impl Number {
         Number::Decimal(Decimal { negative, coefficient, exponent })
     }
 
+    /// The greatest 64-bit integer that is not above the number, and whether it is below it. Where there is none that is
+    /// next to it: on which side of them the number is, NaN being less.
+    pub(super) fn floor(&self) -> Result<(i64, bool), Ordering> {
+        match self {
+            Number::Integer(number) => Ok((*number, false)),
+            Number::Double(number) if *number >= BEYOND => Err(Ordering::Greater),
+            Number::Double(number) if number.is_nan() || *number < -BEYOND => Err(Ordering::Less),
+            Number::Double(number) => Ok((number.floor() as i64, number.floor() != *number)),
+            Number::Decimal(decimal) => {
+                let (whole, rest, _) = decimal.whole_and_rest();
+                let has_fraction = rest > 0;
+                let whole = i128::try_from(whole).unwrap_or(i128::MAX);
+                let floor = if decimal.negative { -whole - i128::from(has_fraction) } else { whole };
+                let beyond = if decimal.negative { Ordering::Less } else { Ordering::Greater };
+                Ok((i64::try_from(floor).map_err(|_| beyond)?, has_fraction))
+            }
+        }
+    }
+
     fn compare(&self, other: &Self) -> Ordering {
         match (self, other) {
             (Number::Integer(left), Number::Integer(right)) => left.cmp(right),
@@ -378,6 +402,9 @@ impl Number {
     }
 }
 
+/// 2^63, the first double that is no 64-bit integer. The one below -2^63 is the first on the other side.
+const BEYOND: f64 = 9_223_372_036_854_775_808.0;
+
 fn compare_doubles(left: f64, right: f64) -> Ordering {
     match left.partial_cmp(&right) {
         Some(order) => order,
@@ -387,7 +414,6 @@ fn compare_doubles(left: f64, right: f64) -> Ordering {
 
 /// Exact: an `i64` as a double loses its last bits beyond 2^53.
 fn compare_integer_with_double(left: i64, right: f64) -> Ordering {
-    const BEYOND: f64 = 9_223_372_036_854_775_808.0; // 2^63
     if right.is_nan() {
         return Ordering::Greater;
     }
@@ -403,6 +429,17 @@ fn compare_integer_with_double(left: i64, right: f64) -> Ordering {
 }
 
 impl Decimal {
+    /// The magnitude's whole part, which ends at 2^128, and what is left of it, in parts of so many.
+    pub(super) fn whole_and_rest(&self) -> (u128, u128, u128) {
+        match 10u128.checked_pow(self.exponent.unsigned_abs()) {
+            Some(power) if self.exponent >= 0 => (self.coefficient.saturating_mul(power), 0, 1),
+            None if self.exponent >= 0 => (u128::MAX, 0, 1),
+            Some(power) => (self.coefficient / power, self.coefficient % power, power),
+            // Less than 10^34 / 10^38: next to nothing, and not nothing.
+            None => (0, 1, u128::MAX),
+        }
+    }
+
     fn compare(&self, other: &Self) -> Ordering {
         match (self.negative, other.negative) {
             (true, false) => Ordering::Less,

@@ -37,7 +37,7 @@ pub struct Generation {
 pub(super) struct Bounds {
     bytes: Vec<u8>,
     /// Where each ends.
-    ends: Vec<u32>,
+    ends: Vec<usize>,
 }
 
 impl Bounds {
@@ -47,14 +47,12 @@ impl Bounds {
 
     pub(super) fn get(&self, index: usize) -> &[u8] {
         let begin = if index == 0 { 0 } else { self.ends[index - 1] };
-        &self.bytes[begin as usize..self.ends[index] as usize]
+        &self.bytes[begin..self.ends[index]]
     }
 
-    pub(super) fn push(&mut self, bound: &[u8]) -> Result<(), String> {
-        let end = u32::try_from(self.bytes.len() + bound.len());
-        self.ends.push(end.map_err(|_| "the bounds of the chunks have more than 4 GiB, which is not supported")?);
+    pub(super) fn push(&mut self, bound: &[u8]) {
         self.bytes.extend_from_slice(bound);
-        Ok(())
+        self.ends.push(self.bytes.len());
     }
 
     /// Gives back what memory is not needed when no more are added.
@@ -65,7 +63,7 @@ impl Bounds {
 }
 
 /// The values of a bound.
-fn values(mut bound: &[u8]) -> impl Iterator<Item = Value<'_>> {
+pub(super) fn values(mut bound: &[u8]) -> impl Iterator<Item = Value<'_>> {
     std::iter::from_fn(move || {
         let (kind, rest) = bound.split_first()?;
         bound = rest;
@@ -185,7 +183,7 @@ impl ChunkMap {
             // Behind the last bound is nobody's.
             let owns = shard.is_some() && self.owners.get(index).copied() == shard;
             if owns != within {
-                owned.push(self.bounds.get(index)).expect("not more than the bounds they are taken from");
+                owned.push(self.bounds.get(index));
             }
             within = owns;
         }
@@ -284,7 +282,7 @@ impl ChunkMapBuilder {
         if compare_bounds(&self.min, &self.end).is_ge() {
             return Err(format!("the chunk from {} to {} is empty: {TRY_AGAIN}", shown(min), shown(max)));
         }
-        self.map.bounds.push(&self.min)?;
+        self.map.bounds.push(&self.min);
         self.map.owners.push(place(&mut self.map.shards, shard));
         self.map.versions.push(bits(version));
         Ok(())
@@ -299,7 +297,7 @@ impl ChunkMapBuilder {
             let end = bound_document(&self.map.key, &self.end);
             return Err(format!("there is no chunk from {} to MaxKey: {TRY_AGAIN}", shown(&end)));
         }
-        self.map.bounds.push(&self.end)?;
+        self.map.bounds.push(&self.end);
         self.map.bounds.shrink();
         self.map.owners.shrink_to_fit();
         self.map.versions.shrink_to_fit();

@@ -17,6 +17,7 @@
 use super::bson_order::{Decimal, Number, Value};
 use super::element::elements;
 use md5::{Digest, Md5};
+use std::cmp::Ordering;
 
 /// The only seed that servers use (`BSONElementHasher::DEFAULT_HASH_SEED`).
 const SEED: i32 = 0;
@@ -78,23 +79,14 @@ fn integer(number: Number) -> i64 {
 
 /// Half to even, and within the limits.
 fn rounded(decimal: Decimal) -> i64 {
-    let Decimal { negative, coefficient, exponent } = decimal;
-    let power = 10u128.checked_pow(exponent.unsigned_abs());
-    let magnitude = match power {
-        Some(power) if exponent >= 0 => coefficient.saturating_mul(power),
-        None if exponent >= 0 => u128::MAX,
-        Some(power) => {
-            let (whole, rest) = (coefficient / power, coefficient % power);
-            let goes_up = match rest.cmp(&(power / 2)) {
-                std::cmp::Ordering::Less => false,
-                std::cmp::Ordering::Equal => whole % 2 == 1,
-                std::cmp::Ordering::Greater => true,
-            };
-            whole + u128::from(goes_up)
-        }
-        // Less than 10^34 / 10^39.
-        None => 0,
+    let (whole, rest, parts) = decimal.whole_and_rest();
+    let goes_up = match (rest * 2).cmp(&parts) {
+        Ordering::Less => false,
+        Ordering::Equal => whole % 2 == 1,
+        Ordering::Greater => true,
     };
+    let negative = decimal.negative;
+    let magnitude = whole + u128::from(goes_up);
     match i64::try_from(magnitude) {
         Ok(magnitude) if negative => -magnitude,
         Ok(magnitude) => magnitude,

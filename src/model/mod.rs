@@ -18,6 +18,7 @@ pub mod identity;
 pub mod invariants;
 pub mod job;
 pub mod job_name;
+mod key_bytes;
 pub mod lane;
 pub mod lease;
 pub mod limit;

@@ -8,10 +8,16 @@
 //! field by field, strings by their bytes whatever the collection's collation (a shard key's index has the simple one,
 //! <https://www.mongodb.com/docs/manual/reference/method/sh.shardCollection/>).
 //!
-//! It works on a document's bytes and allocates nothing, as long as the key has at most four fields.
+//! It works on a document's bytes and allocates nothing, as long as the key has at most four fields and few bytes.
 
 use super::chunk_map::{self, Bounds, ChunkMap};
+use super::key_bytes::{KeyBytes, Precision, add_key};
 use super::shard_key::{NoShardKey, ShardKey};
+use std::cmp::Ordering;
+use std::ops::Range;
+
+/// Every so many bounds one is in the list that is searched first.
+const PAGE: usize = 32;
 
 /// What of a collection one shard owns.
 #[derive(Clone)]
@@ -19,12 +25,28 @@ pub struct OrphanFilter {
     key: ShardKey,
     /// Where ranges that the shard owns begin and end, in turn.
     bounds: Bounds,
+    /// The same as bytes that are in the order of the bounds.
+    ordered: Bounds,
+    /// The first of each page of these: of a million bounds so few that a processor keeps them near.
+    pages: Bounds,
 }
 
 impl OrphanFilter {
     /// The filter for one of the shards. One that the map does not name owns nothing.
     pub fn new(map: &ChunkMap, shard: &str) -> Self {
-        Self { key: map.key().clone(), bounds: map.owned_by(shard) }
+        let bounds = map.owned_by(shard);
+        let (mut ordered, mut pages) = (Bounds::default(), Bounds::default());
+        let mut bytes = KeyBytes::new();
+        for index in 0..bounds.len() {
+            bytes.clear();
+            add_key(&mut bytes, chunk_map::values(bounds.get(index)));
+            ordered.push(&bytes);
+            if index % PAGE == 0 {
+                pages.push(&bytes);
+            }
+        }
+        ordered.shrink();
+        Self { key: map.key().clone(), bounds, ordered, pages }
     }
 
     /// The collection's shard key.
@@ -43,18 +65,33 @@ impl OrphanFilter {
     /// When the document has no shard key, so that nobody can say.
     pub fn owns(&self, document: &[u8]) -> Result<bool, NoShardKey> {
         let key = self.key.values(document)?;
-        let (mut below, mut above) = (0, self.bounds.len());
-        while below < above {
-            let middle = below.midpoint(above);
-            if chunk_map::compare(&key, self.bounds.get(middle)).is_lt() {
-                above = middle;
-            } else {
-                below = middle + 1;
-            }
-        }
-        // So many bounds are not above the key: after one it is in the first range, after two it is past it.
-        Ok(below % 2 == 1)
+        let mut bytes = KeyBytes::new();
+        let precision = add_key(&mut bytes, key.iter().copied());
+        let is_above = |index: usize, ordered: &[u8]| match ordered.cmp(bytes.as_slice()) {
+            Ordering::Equal if precision == Precision::Cut => chunk_map::compare(&key, self.bounds.get(index)).is_lt(),
+            order => order.is_gt(),
+        };
+        let pages = first(0..self.pages.len(), |page| is_above(page * PAGE, self.pages.get(page)));
+        // The first bound above the key is in the last page that does not begin above it, or begins the next one.
+        let within = pages.saturating_sub(1) * PAGE..self.bounds.len().min(pages * PAGE);
+        let not_above = first(within, |index| is_above(index, self.ordered.get(index)));
+        // After one bound it is in the first range, after two it is past it.
+        Ok(not_above % 2 == 1)
     }
+}
+
+/// The first index for which it holds, the end where there is none. It holds for all behind one for which it does.
+fn first(range: Range<usize>, holds: impl Fn(usize) -> bool) -> usize {
+    let Range { mut start, mut end } = range;
+    while start < end {
+        let middle = start.midpoint(end);
+        if holds(middle) {
+            end = middle;
+        } else {
+            start = middle + 1;
+        }
+    }
+    start
 }
 
 #[cfg(test)]
@@ -71,7 +108,6 @@ mod tests {
     use proptest::option;
     use proptest::prelude::*;
     use proptest::sample::select;
-    use std::cmp::Ordering;
 
     /// A map of chunks that begin at MinKey and at these bounds, in turn owned by these shards.
     fn map(key: &ShardKey, bounds: &[RawDocumentBuf], shards: &[&str]) -> ChunkMap {
