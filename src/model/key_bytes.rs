@@ -188,7 +188,8 @@ mod tests {
     fn what_shard_keys_are_made_of_has_bytes_of_its_own() {
         let exact = |value: RawBson| bytes(&key(&document(&[value]))).1 == Precision::Exact;
         let document = rawdoc! { "a": "b", "c": [1, { "d": bson::Binary::from(bson::Uuid::from_bytes([1; 16])) }] };
-        for value in [RawBson::from(1), i64::MIN.into(), (-3.0).into(), "a\0".into(), document.into(), RawBson::MaxKey] {
+        for value in [RawBson::from(1), i64::MIN.into(), (-3.0).into(), "a\0".into(), document.into(), RawBson::MaxKey]
+        {
             assert!(exact(value.clone()), "{value:?}");
         }
         for value in [RawBson::from(0.5), f64::NAN.into(), 1e19.into(), rawdoc! { "a": 0.5 }.into()] {

@@ -17,7 +17,7 @@ use std::cmp::Ordering;
 use std::ops::Range;
 
 /// Every so many bounds one is in the list that is searched first.
-const PAGE: usize = 32;
+const PAGE: usize = 64;
 
 /// What of a collection one shard owns.
 #[derive(Clone)]
