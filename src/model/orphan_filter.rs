@@ -16,7 +16,7 @@ use super::shard_key::{NoShardKey, ShardKey};
 use std::cmp::Ordering;
 use std::ops::Range;
 
-/// Every so many bounds one is in the list that is searched first.
+/// Every so many heads one is in the list that is searched first.
 const PAGE: usize = 64;
 
 /// What of a collection one shard owns.
@@ -27,26 +27,34 @@ pub struct OrphanFilter {
     bounds: Bounds,
     /// The same as bytes that are in the order of the bounds.
     ordered: Bounds,
-    /// The first of each page of these: of a million bounds so few that a processor keeps them near.
-    pages: Bounds,
+    /// What all of these begin with, but for the first and the last, which are often MinKey and MaxKey.
+    common: Vec<u8>,
+    /// The head of each: of a million bounds most have one of their own, and there is no need to look further.
+    heads: Vec<u128>,
+    /// The first head of each page: so few that a processor keeps them near.
+    pages: Vec<u128>,
 }
 
 impl OrphanFilter {
     /// The filter for one of the shards. One that the map does not name owns nothing.
     pub fn new(map: &ChunkMap, shard: &str) -> Self {
         let bounds = map.owned_by(shard);
-        let (mut ordered, mut pages) = (Bounds::default(), Bounds::default());
+        let mut ordered = Bounds::default();
         let mut bytes = KeyBytes::new();
         for index in 0..bounds.len() {
             bytes.clear();
             add_key(&mut bytes, chunk_map::values(bounds.get(index)));
             ordered.push(&bytes);
-            if index % PAGE == 0 {
-                pages.push(&bytes);
-            }
         }
         ordered.shrink();
-        Self { key: map.key().clone(), bounds, ordered, pages }
+        // They are in order: what two have in common, so have all between them.
+        let common = match ordered.len() {
+            0..4 => Vec::new(),
+            count => common(ordered.get(1), ordered.get(count - 2)).to_vec(),
+        };
+        let heads: Vec<u128> = (0..ordered.len()).map(|index| head(&common, ordered.get(index))).collect();
+        let pages = heads.iter().step_by(PAGE).copied().collect();
+        Self { key: map.key().clone(), bounds, ordered, common, heads, pages }
     }
 
     /// The collection's shard key.
@@ -67,16 +75,44 @@ impl OrphanFilter {
         let key = self.key.values(document)?;
         let mut bytes = KeyBytes::new();
         let precision = add_key(&mut bytes, key.iter().copied());
-        let is_above = |index: usize, ordered: &[u8]| match ordered.cmp(bytes.as_slice()) {
-            Ordering::Equal if precision == Precision::Cut => chunk_map::compare(&key, self.bounds.get(index)).is_lt(),
-            order => order.is_gt(),
-        };
-        let pages = first(0..self.pages.len(), |page| is_above(page * PAGE, self.pages.get(page)));
-        // The first bound above the key is in the last page that does not begin above it, or begins the next one.
-        let within = pages.saturating_sub(1) * PAGE..self.bounds.len().min(pages * PAGE);
-        let not_above = first(within, |index| is_above(index, self.ordered.get(index)));
+        let head = head(&self.common, &bytes);
+        // The first greater head is in the last page that does not begin with one, or begins the next page.
+        let pages = self.pages.partition_point(|first| *first <= head);
+        let begin = pages.saturating_sub(1) * PAGE;
+        let page = &self.heads[begin..self.heads.len().min(pages * PAGE)];
+        let mut not_above = begin + page.partition_point(|other| *other <= head);
+        if not_above > 0 && self.heads[not_above - 1] == head {
+            let alike = self.heads[..not_above].partition_point(|other| *other < head)..not_above;
+            not_above = first(alike, |index| match self.ordered.get(index).cmp(bytes.as_slice()) {
+                Ordering::Equal if precision == Precision::Cut => {
+                    chunk_map::compare(&key, self.bounds.get(index)).is_lt()
+                }
+                order => order.is_gt(),
+            });
+        }
         // After one bound it is in the first range, after two it is past it.
         Ok(not_above % 2 == 1)
+    }
+}
+
+/// What both begin with.
+fn common<'a>(one: &'a [u8], other: &[u8]) -> &'a [u8] {
+    let length = one.iter().zip(other).take_while(|(one, other)| one == other).count();
+    &one[..length]
+}
+
+/// The next 16 bytes behind what most have in common, as a number. Heads are in the order of the bytes, or equal.
+fn head(common: &[u8], bytes: &[u8]) -> u128 {
+    let (first, rest) = bytes.split_at(common.len().min(bytes.len()));
+    match first.cmp(common) {
+        Ordering::Less => 0,
+        Ordering::Greater => u128::MAX,
+        Ordering::Equal => {
+            let mut head = [0; 16];
+            let length = rest.len().min(head.len());
+            head[..length].copy_from_slice(&rest[..length]);
+            u128::from_be_bytes(head)
+        }
     }
 }
 
@@ -198,6 +234,36 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn heads_are_in_the_order_of_bytes(
+            common in vec(0..3_u8, 0..4),
+            one in vec(0..3_u8, 0..24),
+            other in vec(0..3_u8, 0..24),
+        ) {
+            let order = head(&common, &one).cmp(&head(&common, &other));
+            prop_assert!(order.is_eq() || order == one.cmp(&other));
+        }
+
+        #[test]
+        fn many_bounds_are_searched_like_few(
+            texts in vec(prop_oneof!["[ab]{0,2}", "tenant [ab]{6}", "tenant aaaaaaaaaaaaaaaa[ab]{2,6}"], 200..600),
+            numbers in vec(0..3_i32, 600),
+            keys in vec((0..600_usize, -1..4_i32), 1..40),
+        ) {
+            let key = ShardKey::parse(&rawdoc! { "t": 1, "n": 1 }).unwrap();
+            let mut bounds: Vec<_> =
+                texts.iter().zip(&numbers).map(|(text, number)| rawdoc! { "t": text.as_str(), "n": *number }).collect();
+            bounds.sort_by(|left, right| compare(left, right));
+            bounds.dedup();
+            let map = map(&key, &bounds, &["s1", "s2"]);
+            let filter = OrphanFilter::new(&map, "s1");
+            for (place, number) in keys {
+                let document = rawdoc! { "n": number, "t": texts[place % texts.len()].as_str() };
+                let found = key.key_of(document.as_bytes()).unwrap();
+                prop_assert_eq!(filter.owns(document.as_bytes()), Ok(holds(&map, "s1", &found)), "{:?}", found);
+            }
+        }
+
         #[test]
         fn it_owns_what_lies_in_one_of_its_chunks(
             (key, bounds, documents) in any_case(),
