@@ -207,8 +207,10 @@ mod tests {
         ShardKey::parse(&document(pattern)).unwrap()
     }
 
+    type Bound = Vec<RawBson>;
+
     /// A key, bounds in no order, and documents of values for its fields, some of them missing.
-    fn any_case() -> impl Strategy<Value = (ShardKey, Vec<Vec<RawBson>>, Vec<Vec<Option<RawBson>>>)> {
+    fn any_case() -> impl Strategy<Value = (ShardKey, Vec<Bound>, Vec<Vec<Option<RawBson>>>)> {
         (1..=NAMES.len(), option::of(0..NAMES.len())).prop_flat_map(|(fields, hashed)| {
             let key = key_of(hashed, fields);
             let bound = (0..fields).map(|place| bound_value(hashed == Some(place))).collect::<Vec<_>>();
