@@ -4,7 +4,7 @@ FEATURES = --features crash-points
 SHELL = bash
 
 .DEFAULT_GOAL := help
-.PHONY: help build check test demo demo-minio kill-test limit-test bench bench-quick bench-profile clean cargo
+.PHONY: help build check test demo demo-minio kill-test limit-test bench bench-quick bench-profile bench-filter clean cargo
 
 help: ## list the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ bench-quick: cargo ## the same with a tenth of the documents, once: a few minute
 
 bench-profile: cargo ## where mongoferry's CPU time goes on one set (SET=B): needs perf
 	@infra/local/bench-profile.sh "$(SET)"
+
+bench-filter: cargo ## what the orphan filter costs a document, with up to a million chunks: a few minutes
+	$(CARGO) bench --bench orphan_filter
 
 clean: ## remove what was built; installed servers stay in ~/.cache/mongoferry
 	rm -rf target

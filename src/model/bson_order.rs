@@ -8,7 +8,7 @@
 //! manual leaves open, the server's source: `BSONElement::woCompare` and `compareElements` (`bson/bsonelement.cpp`),
 //! `canonicalizeBSONType` (`bson/bsontypes.h`), `base/compare_numbers.h`. In short:
 //!
-//! - Types fall into brackets, see [`Value::bracket`]. Brackets are compared first.
+//! - Types fall into brackets, see [`Value::canonical_type`]. Brackets are compared first.
 //! - Numbers are compared by value, exactly, whatever their types. NaN equals NaN and is less than every other number;
 //!   zeros are equal, whatever their sign and exponent.
 //! - Strings and symbols share a bracket and are compared as bytes; so is code. They may hold NUL and invalid UTF-8.
@@ -58,7 +58,7 @@ fn wrapped(value: RawBsonRef<'_>) -> RawDocumentBuf {
 /// A value, as far as its order needs it to be taken apart. What the server compares as bytes is bytes here, since
 /// text in a server need not be valid UTF-8.
 #[derive(Debug, Clone, Copy)]
-enum Value<'a> {
+pub(super) enum Value<'a> {
     MinKey,
     Undefined,
     Null,
@@ -94,11 +94,11 @@ enum Value<'a> {
 }
 
 impl Value<'_> {
-    /// The server's canonical type, in its own numbers (`canonicalizeBSONType`).
-    fn bracket(&self) -> u8 {
+    /// The server's canonical type, in its own numbers (`canonicalizeBSONType`): the bracket.
+    pub(super) fn canonical_type(&self) -> i32 {
         match self {
-            Value::MinKey => 0,    // -1 there
-            Value::Undefined => 1, // 0 there
+            Value::MinKey => -1,
+            Value::Undefined => 0,
             Value::Null => 5,
             Value::Number(_) => 10,
             Value::Text(_) => 15,
@@ -118,7 +118,8 @@ impl Value<'_> {
         }
     }
 
-    fn compare(&self, other: &Self) -> Ordering {
+    /// [`compare`], of values that were taken apart.
+    pub(super) fn compare(&self, other: &Self) -> Ordering {
         match (self, other) {
             (Value::Number(left), Value::Number(right)) => left.compare(right),
             (Value::Text(left), Value::Text(right)) => left.cmp(right),
@@ -144,7 +145,7 @@ impl Value<'_> {
                 code.cmp(other_code).then_with(|| elements(scope).cmp(other_scope))
             }
             (Value::Malformed(left), Value::Malformed(right)) => left.cmp(right),
-            _ => self.bracket().cmp(&other.bracket()),
+            _ => self.canonical_type().cmp(&other.canonical_type()),
         }
     }
 }
@@ -186,36 +187,10 @@ impl<'a> Value<'a> {
         let inner = if BinarySubtype::from(subtype) == BinarySubtype::BinaryOld { 4 } else { 0 };
         Value::Binary { length: data.len() + inner, subtype, data }
     }
-}
 
-/// The elements of a document's bytes. Unlike the crate's own iterator it does not mind invalid UTF-8.
-fn elements(document: &[u8]) -> Elements<'_> {
-    Elements { rest: document.get(4..).unwrap_or(document) }
-}
-
-struct Elements<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Elements<'a> {
-    fn cmp(self, other: &[u8]) -> Ordering {
-        let mut other = elements(other);
-        for (name, value) in self {
-            let Some((other_name, other_value)) = other.next() else { return Ordering::Greater };
-            let order = value.bracket().cmp(&other_value.bracket());
-            let order = order.then_with(|| name.cmp(other_name)).then_with(|| value.compare(&other_value));
-            if order.is_ne() {
-                return order;
-            }
-        }
-        if other.next().is_some() { Ordering::Less } else { Ordering::Equal }
-    }
-
-    /// One element, `None` where the bytes are no BSON.
-    fn element(&mut self) -> Option<(&'a [u8], Value<'a>)> {
-        let mut rest = Bytes(self.rest);
-        let [kind] = rest.array()?;
-        let name = rest.cstring()?;
+    /// Takes a value of this type byte from the front of `bytes`; `None` where they are no BSON.
+    pub(super) fn take(kind: u8, bytes: &mut &'a [u8]) -> Option<Self> {
+        let mut rest = Bytes(bytes);
         let value = match kind {
             0x01 => Value::Number(Number::Double(f64::from_le_bytes(rest.array()?))),
             0x02 | 0x0e => Value::Text(rest.text()?),
@@ -225,7 +200,9 @@ impl<'a> Elements<'a> {
                 let length = rest.length()?;
                 let [subtype] = rest.array()?;
                 let data = rest.take(length)?;
-                Value::binary(subtype, if subtype == 2 { data.get(4..)? } else { data })
+                // Of subtype 2 servers also store what is too short for its inner length.
+                let inner = if subtype == 2 { data.len().min(4) } else { 0 };
+                Value::Binary { length, subtype, data: &data[inner..] }
             }
             0x06 => Value::Undefined,
             0x07 => Value::ObjectId(rest.array()?),
@@ -247,7 +224,47 @@ impl<'a> Elements<'a> {
             0x7f => Value::MaxKey,
             _ => return None,
         };
-        self.rest = rest.0;
+        *bytes = rest.0;
+        Some(value)
+    }
+}
+
+/// The names and values of a document's bytes, as far as they are BSON; what is left then is [`Value::Malformed`].
+pub(super) fn fields(document: &[u8]) -> impl Iterator<Item = (&[u8], Value<'_>)> {
+    elements(document)
+}
+
+/// The elements of a document's bytes. Unlike the crate's own iterator it does not mind invalid UTF-8.
+fn elements(document: &[u8]) -> Elements<'_> {
+    Elements { rest: document.get(4..).unwrap_or(document) }
+}
+
+struct Elements<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Elements<'a> {
+    fn cmp(self, other: &[u8]) -> Ordering {
+        let mut other = elements(other);
+        for (name, value) in self {
+            let Some((other_name, other_value)) = other.next() else { return Ordering::Greater };
+            let order = value.canonical_type().cmp(&other_value.canonical_type());
+            let order = order.then_with(|| name.cmp(other_name)).then_with(|| value.compare(&other_value));
+            if order.is_ne() {
+                return order;
+            }
+        }
+        if other.next().is_some() { Ordering::Less } else { Ordering::Equal }
+    }
+
+    /// One element, `None` where the bytes are no BSON.
+    fn element(&mut self) -> Option<(&'a [u8], Value<'a>)> {
+        let mut rest = Bytes(self.rest);
+        let [kind] = rest.array()?;
+        let name = rest.cstring()?;
+        let mut rest = rest.0;
+        let value = Value::take(kind, &mut rest)?;
+        self.rest = rest;
         Some((name, value))
     }
 }
@@ -310,20 +327,22 @@ impl<'a> Bytes<'a> {
 
 /// A number of any of the four types.
 #[derive(Debug, Clone, Copy)]
-enum Number {
+pub(super) enum Number {
+    /// Of 32 or 64 bits, and decimal zeros.
     Integer(i64),
+    /// A double, and decimals that are not finite.
     Double(f64),
-    /// A decimal without its exponent's bias; zeros and non-canonical coefficients, which are zeros, have none.
+    /// A finite decimal that is not zero; non-canonical coefficients are zeros.
     Decimal(Decimal),
 }
 
 /// A finite decimal, `coefficient * 10^exponent`; what is not finite is a double.
 #[derive(Debug, Clone, Copy)]
-struct Decimal {
-    negative: bool,
-    /// Below `10^34`.
-    coefficient: u128,
-    exponent: i32,
+pub(super) struct Decimal {
+    pub(super) negative: bool,
+    /// Below `10^34`, and not zero.
+    pub(super) coefficient: u128,
+    pub(super) exponent: i32,
 }
 
 impl Number {
@@ -349,6 +368,25 @@ impl Number {
         Number::Decimal(Decimal { negative, coefficient, exponent })
     }
 
+    /// The greatest 64-bit integer that is not above the number, and whether it is below it. Where there is none that is
+    /// next to it: on which side of them the number is, NaN being less.
+    pub(super) fn floor(&self) -> Result<(i64, bool), Ordering> {
+        match self {
+            Number::Integer(number) => Ok((*number, false)),
+            Number::Double(number) if *number >= BEYOND => Err(Ordering::Greater),
+            Number::Double(number) if number.is_nan() || *number < -BEYOND => Err(Ordering::Less),
+            Number::Double(number) => Ok((number.floor() as i64, number.floor() != *number)),
+            Number::Decimal(decimal) => {
+                let (whole, rest, _) = decimal.whole_and_rest();
+                let has_fraction = rest > 0;
+                let whole = i128::try_from(whole).unwrap_or(i128::MAX);
+                let floor = if decimal.negative { -whole - i128::from(has_fraction) } else { whole };
+                let beyond = if decimal.negative { Ordering::Less } else { Ordering::Greater };
+                Ok((i64::try_from(floor).map_err(|_| beyond)?, has_fraction))
+            }
+        }
+    }
+
     fn compare(&self, other: &Self) -> Ordering {
         match (self, other) {
             (Number::Integer(left), Number::Integer(right)) => left.cmp(right),
@@ -364,6 +402,9 @@ impl Number {
     }
 }
 
+/// 2^63, the first double that is no 64-bit integer. The one below -2^63 is the first on the other side.
+const BEYOND: f64 = 9_223_372_036_854_775_808.0;
+
 fn compare_doubles(left: f64, right: f64) -> Ordering {
     match left.partial_cmp(&right) {
         Some(order) => order,
@@ -373,7 +414,6 @@ fn compare_doubles(left: f64, right: f64) -> Ordering {
 
 /// Exact: an `i64` as a double loses its last bits beyond 2^53.
 fn compare_integer_with_double(left: i64, right: f64) -> Ordering {
-    const BEYOND: f64 = 9_223_372_036_854_775_808.0; // 2^63
     if right.is_nan() {
         return Ordering::Greater;
     }
@@ -389,6 +429,17 @@ fn compare_integer_with_double(left: i64, right: f64) -> Ordering {
 }
 
 impl Decimal {
+    /// The magnitude's whole part, which ends at 2^128, and what is left of it, in parts of so many.
+    pub(super) fn whole_and_rest(&self) -> (u128, u128, u128) {
+        match 10u128.checked_pow(self.exponent.unsigned_abs()) {
+            Some(power) if self.exponent >= 0 => (self.coefficient.saturating_mul(power), 0, 1),
+            None if self.exponent >= 0 => (u128::MAX, 0, 1),
+            Some(power) => (self.coefficient / power, self.coefficient % power, power),
+            // Less than 10^34 / 10^38: next to nothing, and not nothing.
+            None => (0, 1, u128::MAX),
+        }
+    }
+
     fn compare(&self, other: &Self) -> Ordering {
         match (self.negative, other.negative) {
             (true, false) => Ordering::Less,
@@ -492,14 +543,10 @@ impl Natural {
 }
 
 #[cfg(test)]
-#[path = "../../tests/support/bson_values.rs"]
-mod bson_values;
-
-#[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-    use super::bson_values::any_value;
     use super::*;
+    use crate::model::bson_values::any_value;
     use bson::oid::ObjectId;
     use bson::{Binary, DateTime, RawBson, Timestamp, rawdoc};
     use proptest::prelude::*;

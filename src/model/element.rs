@@ -3,6 +3,8 @@
 //! Servers store what a strict decoder rejects: invalid UTF-8 in texts and names, names that appear twice. Such a document
 //! has to be copied like any other, so nothing here decodes a text; lengths alone are looked at.
 
+use memchr::memchr;
+
 /// BSON's type bytes, of the types that something here depends on.
 pub mod kind {
     /// A number of 64 bits with a binary point.
@@ -13,6 +15,8 @@ pub mod kind {
     pub const DOCUMENT: u8 = 0x03;
     /// An array.
     pub const ARRAY: u8 = 0x04;
+    /// Nothing.
+    pub const NULL: u8 = 0x0a;
     /// A whole number of 32 bits.
     pub const INT32: u8 = 0x10;
     /// A timestamp of the oplog.
@@ -74,17 +78,39 @@ pub struct Elements<'a> {
     rest: &'a [u8],
 }
 
+impl Elements<'_> {
+    /// When nothing more comes: whether that is because the document ends there, and not because it is no BSON.
+    pub fn is_whole(&self) -> bool {
+        self.rest.is_empty()
+    }
+}
+
 impl<'a> Iterator for Elements<'a> {
     type Item = Element<'a>;
 
     fn next(&mut self) -> Option<Element<'a>> {
         let (kind, rest) = self.rest.split_first()?;
-        let name_ends = rest.iter().position(|byte| *byte == 0)?;
+        let name_ends = memchr(0, rest)?;
         let (name, rest) = (&rest[..name_ends], &rest[name_ends + 1..]);
         let (value, rest) = rest.split_at_checked(value_length(*kind, rest)?)?;
         self.rest = rest;
         Some(Element { kind: *kind, name, value })
     }
+}
+
+/// A document of these elements.
+pub fn document_of<'a>(elements: impl Iterator<Item = Element<'a>>) -> Vec<u8> {
+    let mut bytes = vec![0; 4];
+    for Element { kind, name, value } in elements {
+        bytes.push(kind);
+        bytes.extend_from_slice(name);
+        bytes.push(0);
+        bytes.extend_from_slice(value);
+    }
+    bytes.push(0);
+    let length = (bytes.len() as u32).to_le_bytes();
+    bytes[..4].copy_from_slice(&length);
+    bytes
 }
 
 /// How many bytes a value of this type has, at the beginning of `bytes`.
@@ -151,25 +177,11 @@ mod tests {
         RawDocumentBuf::try_from(&document).unwrap()
     }
 
-    fn put_together<'a>(elements: impl Iterator<Item = Element<'a>>) -> Vec<u8> {
-        let mut bytes = vec![0; 4];
-        for Element { kind, name, value } in elements {
-            bytes.push(kind);
-            bytes.extend_from_slice(name);
-            bytes.push(0);
-            bytes.extend_from_slice(value);
-        }
-        bytes.push(0);
-        let length = (bytes.len() as u32).to_le_bytes();
-        bytes[..4].copy_from_slice(&length);
-        bytes
-    }
-
     #[test]
     fn elements_of_every_type_put_together_are_the_document() {
         let document = every_type();
         assert_eq!(elements(document.as_bytes()).count(), 22);
-        assert_eq!(put_together(elements(document.as_bytes())), document.as_bytes());
+        assert_eq!(document_of(elements(document.as_bytes())), document.as_bytes());
     }
 
     #[test]
@@ -179,7 +191,7 @@ mod tests {
             Element { kind: 0x0c, name: b"p", value: &pointer },
             Element { kind: 0x02, name: b"\xff", value: b"\x02\0\0\0\xfe\0" },
         ];
-        let document = put_together(elements_in.into_iter());
+        let document = document_of(elements_in.into_iter());
         assert_eq!(elements(&document).collect::<Vec<_>>(), elements_in);
     }
 
@@ -187,6 +199,19 @@ mod tests {
         #[test]
         fn bytes_that_are_no_document_do_no_harm(bytes in any::<Vec<u8>>()) {
             elements(&bytes).count();
+        }
+
+        #[test]
+        fn what_was_not_looked_at_is_told_from_the_end(place in 0..22_usize) {
+            let mut document = every_type().into_bytes();
+            let whole = |document: &[u8]| {
+                let mut elements = elements(document);
+                (elements.by_ref().count(), elements.is_whole())
+            };
+            prop_assert_eq!(whole(&document), (22, true));
+            let before: usize = elements(&document).take(place).map(|element| 2 + element.name.len() + element.value.len()).sum();
+            document[4 + before] = 0x42;
+            prop_assert_eq!(whole(&document), (place, false));
         }
 
         #[test]

@@ -18,6 +18,7 @@ mod cursors;
 mod deliver;
 mod elections;
 mod fencing;
+mod hashed_keys;
 mod http;
 mod limits;
 mod natural;
