@@ -29,7 +29,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// How many collections are made at once: each waits for its majority, so a few side by side hide that.
-const PARALLEL: usize = 8;
+const PARALLEL: usize = 16;
 
 /// Runs the step.
 ///
