@@ -14,14 +14,14 @@ use crate::connection_string::ConnectionString;
 use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::http;
-use crate::model::choice::{Against, CreateIndex, Existing, OnConflict, ReadOrder, ReadPreference, Verify};
+use crate::model::choice::{Against, CreateIndex, Existing, OnConflict, Orphans, ReadOrder, ReadPreference, Verify};
 use crate::model::job_name::JobName;
 use crate::model::limit::{Quantity, RateLimits};
 use crate::model::namespace::{Filter, Namespace, Pattern, Renames};
 use crate::model::size;
 use crate::telemetry::LogFormat;
 use layer::{
-    AGAINST, CREATE_INDEX, EXISTING, Given, LOG_FORMATS, LOG_LEVELS, Layers, ON_CONFLICT, Places, READ_ORDER,
+    AGAINST, CREATE_INDEX, EXISTING, Given, LOG_FORMATS, LOG_LEVELS, Layers, ON_CONFLICT, ORPHANS, Places, READ_ORDER,
     READ_PREFERENCE, RawArguments, SETTINGS, VERIFY, YES_NO, nearest,
 };
 use std::fmt;
@@ -117,6 +117,15 @@ pub enum CheckpointUri {
     Uri(ConnectionString),
 }
 
+/// The connection strings of a cluster whose shards are read directly.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterUris {
+    /// Of its config servers.
+    pub config: ConnectionString,
+    /// Of its shards, at least one.
+    pub shards: Vec<ConnectionString>,
+}
+
 /// What is meant, complete and checked. `Debug` shows no secrets.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -128,6 +137,8 @@ pub struct Settings {
     pub s3_endpoint: Option<String>,
     /// Where to copy from; [`Settings::source`] for whoever needs it.
     pub source: Option<ConnectionString>,
+    /// The cluster to copy from, where its shards are read directly.
+    pub cluster: Option<ClusterUris>,
     /// Where to copy to; [`Settings::target`] for whoever needs it.
     pub target: Option<ConnectionString>,
     /// Certificate authorities for the source. With it, the connection is encrypted.
@@ -142,6 +153,8 @@ pub struct Settings {
     pub existing: Existing,
     /// They may be dropped although an earlier job committed them.
     pub drop_committed: bool,
+    /// What happens to documents that a shard does not own.
+    pub orphans: Orphans,
     /// What happens to a foreign document in the way.
     pub on_conflict: OnConflict,
     /// How many documents servers may refuse before the copy stops.
@@ -257,10 +270,14 @@ impl Resolver<'_> {
         let state = self.parsed("state", parse_state)?;
         let state = state.unwrap_or_else(|| StateUrl::Folder(PathBuf::from(DEFAULT_STATE)));
         let source = self.connection_string("source")?;
+        let cluster = self.cluster(source.is_some())?;
         let target = self.connection_string("target")?;
         let (mut source_ca, mut target_ca) = (None, None);
         if command.connects() {
-            source_ca = self.certificate_authorities("source-ca", source.as_ref())?;
+            source_ca = self.certificate_authorities(
+                "source-ca",
+                source.as_ref().or(cluster.as_ref().map(|cluster| &cluster.config)),
+            )?;
             target_ca = self.certificate_authorities("target-ca", target.as_ref())?;
         }
         let existing = self.word("existing", EXISTING, &Existing::ALL)?.unwrap_or_default();
@@ -278,6 +295,7 @@ impl Resolver<'_> {
             job,
             s3_endpoint: self.parsed("s3-endpoint", parse_endpoint)?,
             source,
+            cluster,
             target,
             source_ca,
             target_ca,
@@ -285,6 +303,7 @@ impl Resolver<'_> {
             renames: self.renames()?,
             existing,
             drop_committed: self.layers.flags.drop_committed,
+            orphans: self.word("orphans", ORPHANS, &Orphans::ALL)?.unwrap_or_default(),
             on_conflict: self.word("on-conflict", ON_CONFLICT, &OnConflict::ALL)?.unwrap_or_default(),
             max_rejected: self
                 .parsed("max-rejected", |text| {
@@ -442,14 +461,41 @@ impl Resolver<'_> {
 
     fn connection_string(&mut self, name: &str) -> Result<Option<ConnectionString>> {
         let Some(given) = self.layers.given(name) else { return Ok(None) };
-        let parsed = ConnectionString::parse(given.text()).map_err(|reason| given.refuse(reason))?;
+        self.parsed_uri(&given, given.text()).map(Some)
+    }
+
+    /// A cluster is its config servers and all its shards, in place of a source.
+    fn cluster(&mut self, has_source: bool) -> Result<Option<ClusterUris>> {
+        let config = self.connection_string("source-config")?;
+        let shards = match self.layers.given("source-shard") {
+            None => Vec::new(),
+            Some(given) => given.uris().into_iter().map(|uri| self.parsed_uri(&given, uri)).collect::<Result<_>>()?,
+        };
+        match (self.layers.given("source-config"), self.layers.given("source-shard")) {
+            (None, None) => Ok(None),
+            (Some(given), _) | (None, Some(given)) if has_source => {
+                Err(given
+                    .refuse("is given beside a source; give the source of a replica set, or the shards of a cluster"))
+            }
+            (Some(given), _) if shards.is_empty() => {
+                Err(given.refuse("goes with --source-shard for each shard of that cluster"))
+            }
+            (None, Some(given)) => {
+                Err(given.refuse("goes with --source-config, the config servers, which know what each shard owns"))
+            }
+            _ => Ok(config.map(|config| ClusterUris { config, shards })),
+        }
+    }
+
+    fn parsed_uri(&mut self, given: &Given, text: &str) -> Result<ConnectionString> {
+        let parsed = ConnectionString::parse(text).map_err(|reason| given.refuse(reason))?;
         for option in parsed.weaker_than_majority() {
             self.notices.push(format!(
                 "{}: `{option}` is overridden by majority, since what is not acknowledged by a majority can be rolled back",
                 given.place()
             ));
         }
-        Ok(Some(parsed))
+        Ok(parsed)
     }
 
     fn checkpoint_uri(&mut self) -> Result<CheckpointUri> {

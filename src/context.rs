@@ -4,6 +4,7 @@ use crate::claim::Claimant;
 use crate::config::Settings;
 use crate::error::{Error, Result};
 use crate::journal::Journal;
+use crate::model::identity::Identity;
 use crate::model::job::CheckpointMap;
 use crate::model::job::{Binding, JobRecord};
 use crate::model::lease::Holder;
@@ -14,10 +15,12 @@ use crate::mongo::deployment::Deployment;
 use crate::mongo::failure::Side;
 use crate::process;
 use crate::random::random_id;
+use crate::source::Source;
 use crate::state::document::Documents;
 use crate::state::keys;
 use crate::state::open::open_store;
 use crate::stop::Stop;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// One run of the program on one job.
@@ -82,13 +85,7 @@ impl Context {
         let comment = self.comment(step, "");
         let app_name = format!("mongoferry {} {step}", self.settings.job);
         let (source, target) = tokio::join!(
-            Deployment::connect(
-                Side::Source,
-                self.settings.source()?,
-                self.settings.source_ca.as_deref(),
-                &app_name,
-                comment.clone()
-            ),
+            Source::connect(&self.settings, &app_name, comment.clone()),
             Deployment::connect(
                 Side::Target,
                 self.settings.target()?,
@@ -103,24 +100,39 @@ impl Context {
                 "--fence-writes yes does not go with {reason}, which the target's connection string asks for; leave out one of them"
             )));
         }
-        if servers.source.identity.is_same_as(&servers.target.identity) {
+        let is_target = |source: &&Deployment| source.identity.is_same_as(&servers.target.identity);
+        if let Some(same) = servers.source.deployments().find(is_target) {
             return Err(Error::bad_input(format!(
                 "source and target are the same deployment, {}; correct --source or --target",
-                servers.source.identity
+                same.identity
             )));
         }
         if let Some(binding) = servers.job.as_ref().and_then(|job| job.binding.as_ref()) {
-            for (deployment, recorded) in [(&servers.source, &binding.source), (&servers.target, &binding.target)] {
+            let mains = [(&servers.source.main, &binding.source), (&servers.target, &binding.target)];
+            for (deployment, recorded) in mains {
                 if !recorded.still_is(&deployment.identity) {
                     return Err(self.planned_for(deployment.side, recorded, &deployment.identity));
                 }
             }
+            self.check_shards(&binding.shards, &servers.source.shard_identities())?;
         } else if let Some(checkpoint) = self.documents.read::<CheckpointMap>(keys::CHECKPOINT).await?
-            && !checkpoint.value.source.still_is(&servers.source.identity)
+            && !checkpoint.value.source.still_is(&servers.source.main.identity)
         {
-            return Err(self.planned_for(Side::Source, &checkpoint.value.source, &servers.source.identity));
+            return Err(self.planned_for(Side::Source, &checkpoint.value.source, &servers.source.main.identity));
         }
         Ok(servers)
+    }
+
+    /// A shard that came or went since has or had a part of the data.
+    fn check_shards(&self, recorded: &BTreeMap<String, Identity>, now: &BTreeMap<String, Identity>) -> Result<()> {
+        let names = |shards: &BTreeMap<String, Identity>| shards.keys().cloned().collect::<Vec<_>>().join(", ");
+        if !recorded.keys().eq(now.keys()) {
+            return Err(self.planned_for("shards", names(recorded), names(now)));
+        }
+        match recorded.iter().zip(now.values()).find(|((_, recorded), now)| !recorded.still_is(now)) {
+            Some(((name, recorded), now)) => Err(self.planned_for(format!("shard {name}"), recorded, now)),
+            None => Ok(()),
+        }
     }
 
     /// The comment on each command of a step, and of a lane where `part` names it.
@@ -160,7 +172,7 @@ impl Context {
 #[derive(Debug, Clone)]
 pub struct Servers {
     /// Read from.
-    pub source: Deployment,
+    pub source: Source,
     /// Written to.
     pub target: Deployment,
     /// The job's document as it was when they were connected.

@@ -55,6 +55,7 @@ pub mod progress;
 pub mod random;
 pub mod redact;
 pub mod rejected;
+pub mod source;
 pub mod state;
 pub mod status;
 pub mod steps;

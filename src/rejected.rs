@@ -69,6 +69,11 @@ pub async fn retry(context: &Context) -> Result<Option<Retried>> {
         )));
     }
     let servers = context.connect(Step::Copy).await?;
+    if servers.source.is_cluster {
+        return Err(Error::bad_input(
+            "rejected --retry does not know which shard of a cluster has a document; write what is missing by hand",
+        ));
+    }
     let before = driver::step_work(context, Step::Commit).await?.map(|work| work.status);
     let claiming =
         driver::claim(context, &keys::step(Step::Commit), StepProgress::new(Step::Commit), DoneIs::Final).await?;
@@ -100,7 +105,7 @@ async fn retry_all(
     rejected: Vec<Rejected>,
 ) -> Result<Retried> {
     let checkpoints: CheckpointMap = pages::expect(&context.documents, keys::CHECKPOINT).await?;
-    let not_before = discover::of(&checkpoints, &servers.source)?.majority;
+    let not_before = discover::of(&checkpoints, &servers.source.main)?.majority;
     let prepared = pages::read_prepared(&context.documents).await?;
     let writers = Writers::new(servers.target.clone(), None).map_err(|error| servers.target.failed(&error))?;
     let writers = Arc::new(writers);
@@ -154,15 +159,16 @@ fn delivery(
     not_before: Optime,
     (from, entry): (&Namespace, &PreparedEntry),
 ) -> Delivery<StepProgress> {
-    let lane = LaneName { shard: servers.source.identity.set_name.clone(), number: 0 };
+    let lane = LaneName { shard: servers.source.main.identity.set_name.clone(), number: 0 };
     Delivery {
-        source: servers.source.clone(),
+        source: servers.source.main.clone(),
         target: servers.target.clone(),
         writers: Arc::clone(writers),
         from: from.clone(),
         to: entry.target.clone(),
         uuid: entry.uuid.clone(),
         range: Range::default(),
+        ownership: None,
         created: entry.created,
         // An earlier retry may have been killed before it recorded what it wrote.
         replay: true,

@@ -51,6 +51,13 @@ pub(super) struct DeploymentFlags {
     /// MONGOFERRY_SOURCE]
     #[arg(long, value_name = "URI", value_hint = ValueHint::Url)]
     source: Option<String>,
+    /// A shard of a sharded cluster, read directly; in place of --source, once for each shard, together with
+    /// --source-config; in the environment with spaces between [env: MONGOFERRY_SOURCE_SHARD]
+    #[arg(long, value_name = "URI", value_hint = ValueHint::Url)]
+    source_shard: Vec<String>,
+    /// The config servers of that cluster, which know what each shard owns [env: MONGOFERRY_SOURCE_CONFIG]
+    #[arg(long, value_name = "URI", value_hint = ValueHint::Url)]
+    source_config: Option<String>,
     /// Where to copy to, a connection string [env: MONGOFERRY_TARGET]
     #[arg(long, value_name = "URI", value_hint = ValueHint::Url)]
     target: Option<String>,
@@ -65,6 +72,8 @@ pub(super) struct DeploymentFlags {
 impl DeploymentFlags {
     pub(super) fn take_into(&self, raw: &mut RawArguments) {
         raw.set("source", &self.source);
+        raw.set("source-shard", &self.source_shard);
+        raw.set("source-config", &self.source_config);
         raw.set("target", &self.target);
         raw.set("source-ca", &self.source_ca);
         raw.set("target-ca", &self.target_ca);
@@ -85,6 +94,10 @@ pub(super) struct SelectionFlags {
     /// wins [default: none] [env: MONGOFERRY_RENAME]
     #[arg(long, value_name = "FROM:TO")]
     rename: Vec<String>,
+    /// Documents that a shard has and does not own: leave them out and count them, copy them, or stop at the first one
+    /// [default: skip] [env: MONGOFERRY_ORPHANS]
+    #[arg(long, value_name = "CHOICE", value_parser = Suggested(layer::ORPHANS))]
+    orphans: Option<String>,
 }
 
 impl SelectionFlags {
@@ -92,6 +105,7 @@ impl SelectionFlags {
         raw.set("include", &self.include);
         raw.set("exclude", &self.exclude);
         raw.set("rename", &self.rename);
+        raw.set("orphans", &self.orphans);
     }
 }
 

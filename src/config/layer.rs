@@ -3,7 +3,7 @@
 
 use crate::environment::{Environment, PREFIX};
 use crate::error::Error;
-use crate::model::choice::{Against, CreateIndex, Existing, OnConflict, ReadOrder, ReadPreference, Verify};
+use crate::model::choice::{Against, CreateIndex, Existing, OnConflict, Orphans, ReadOrder, ReadPreference, Verify};
 use crate::redact::redact;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,6 +12,8 @@ use std::path::PathBuf;
 pub const EXISTING: &[&str] = &[Existing::Refuse.word(), Existing::Drop.word(), Existing::Keep.word()];
 /// The words for `--on-conflict`.
 pub const ON_CONFLICT: &[&str] = &[OnConflict::Report.word(), OnConflict::Replace.word(), OnConflict::Keep.word()];
+/// The words for `--orphans`.
+pub const ORPHANS: &[&str] = &[Orphans::Skip.word(), Orphans::Copy.word(), Orphans::Fail.word()];
 /// The words for `--create-index`.
 pub const CREATE_INDEX: &[&str] =
     &[CreateIndex::None.word(), CreateIndex::Background.word(), CreateIndex::Foreground.word()];
@@ -89,12 +91,15 @@ pub const SETTINGS: &[Setting] = &[
     one("state"),
     one("s3-endpoint"),
     secret("source"),
+    Setting { list: true, ..secret("source-shard") },
+    secret("source-config"),
     secret("target"),
     one("source-ca"),
     one("target-ca"),
     list("include"),
     list("exclude"),
     list("rename"),
+    one("orphans"),
     one("existing"),
     switch("drop-committed"),
     one("on-conflict"),
@@ -232,6 +237,12 @@ impl Given {
             Texts::Commas(texts) => texts.iter().flat_map(|text| text.split(',')).map(str::trim).collect(),
             Texts::Exact(texts) => texts.iter().map(String::as_str).collect(),
         }
+    }
+
+    /// The values of a list of connection strings, which hold commas: there is white space between them.
+    pub fn uris(&self) -> Vec<&str> {
+        let (Texts::Commas(texts) | Texts::Exact(texts)) = &self.texts;
+        texts.iter().flat_map(|text| text.split_whitespace()).collect()
     }
 
     /// Where it was given, without its value: `--lease`, `MONGOFERRY_LEASE`, `` `lease` in mongoferry.toml ``.

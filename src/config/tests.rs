@@ -91,6 +91,7 @@ fn every_setting_can_be_given_in_every_place_that_it_has() {
         ("include", "a,b.*, c.d"),
         ("exclude", "a.x"),
         ("rename", "a:e,c.d:c.f"),
+        ("orphans", "fail"),
         ("existing", "drop"),
         ("on-conflict", "replace"),
         ("max-rejected", "1000"),
@@ -117,7 +118,11 @@ fn every_setting_can_be_given_in_every_place_that_it_has() {
         ("log-format", "json"),
         ("log-level", "debug"),
     ];
-    let everywhere = SETTINGS.iter().filter(|setting| setting.places == Places::Everywhere).count();
+    // Those are given in place of `source`.
+    let is_of_cluster = |name: &str| name == "source-shard" || name == "source-config";
+    let everywhere =
+        SETTINGS.iter().filter(|setting| setting.places == Places::Everywhere && !is_of_cluster(setting.name));
+    let everywhere = everywhere.count();
     assert_eq!(values.len(), everywhere, "a row for each setting");
 
     let check = |settings: Settings, place: &str| {
@@ -134,6 +139,7 @@ fn every_setting_can_be_given_in_every_place_that_it_has() {
         assert_eq!((&settings.source_ca, &settings.target_ca), (&Some(ca.clone()), &Some(ca.clone())), "{place}");
         assert_eq!(settings.filter.to_string(), "a,b,c.d but a.x", "{place}");
         assert_eq!(settings.renames.to_string(), "a:e,c.d:c.f", "{place}");
+        assert_eq!(settings.orphans, Orphans::Fail, "{place}");
         assert_eq!((settings.existing, settings.create_index), (Existing::Drop, CreateIndex::Background), "{place}");
         assert_eq!((settings.verify, settings.against), (Verify::Full, Against::Source), "{place}");
         assert!(settings.fence_writes && !settings.digests, "{place}");
@@ -182,6 +188,24 @@ fn what_is_about_one_run_is_given_as_a_flag() {
     assert!(settings.accept_findings);
     let settings = resolve(&["step", "all", "--existing", "drop", "--drop-committed"], &[], "").unwrap();
     assert!(settings.drop_committed);
+}
+
+#[test]
+fn a_cluster_is_its_shards_and_its_config_servers() {
+    let (one, other, config) = ("mongodb://a1,a2/?replicaSet=a", "mongodb://b/?replicaSet=b", "mongodb://c/");
+    let both = format!("{one} {other}");
+    let file = format!("source-shard = ['{one}', '{other}']\nsource-config = '{config}'");
+    let flags = ["step", "all", "--source-shard", one, "--source-shard", other, "--source-config", config];
+    for (words, environment, file) in [
+        (&flags as &[&str], &[] as Pairs<'_>, ""),
+        (STEP_ALL, &[("MONGOFERRY_SOURCE_SHARD", both.as_str()), ("MONGOFERRY_SOURCE_CONFIG", config)], ""),
+        (STEP_ALL, &[], file.as_str()),
+    ] {
+        let cluster = resolve(words, environment, file).unwrap().cluster.unwrap();
+        let shards: Vec<&str> = cluster.shards.iter().map(ConnectionString::expose).collect();
+        assert_eq!((cluster.config.expose(), shards), (config, vec![one, other]));
+    }
+    assert_eq!(resolve(STEP_ALL, &[], "").unwrap().cluster, None);
 }
 
 #[test]
@@ -359,6 +383,15 @@ fn bad_input() {
         ),
         (&["step", "all", "--drop-committed"], &[], "", &["--existing drop", "`refuse`"]),
         (&["step", "all", "--fence-writes", "true"], &[], "", &["--fence-writes true:", "yes, no"]),
+        (&["step", "all", "--orphans", "delete"], &[], "", &["--orphans delete:", "skip, copy, fail"]),
+        (&["step", "all", "--source-shard", "mongodb://a/"], &[], "", &["--source-shard:", "--source-config"]),
+        (&["step", "all", "--source-config", "mongodb://a/"], &[], "", &["--source-config:", "--source-shard"]),
+        (
+            &["step", "all", "--source-config", "mongodb://a/", "--source-shard", "mongodb://b/"],
+            &[("MONGOFERRY_SOURCE", "mongodb://c/")],
+            "",
+            &["--source-config:", "replica set", "cluster"],
+        ),
         (&["step", "all", "--digests", "sha1"], &[], "", &["--digests sha1:", "yes, no"]),
         (
             &["step", "copy", "--digests", "no"],

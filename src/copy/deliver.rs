@@ -7,6 +7,7 @@
 //!
 //! The last arrow is what protects a rejected document: no cursor passes it before it lies in the state.
 
+use super::ownership::Ownership;
 use super::partition::IN_FLIGHT;
 use super::rejects::Rejects;
 use crate::claim::Claim;
@@ -25,7 +26,7 @@ use crate::mongo::deployment::Deployment;
 use crate::mongo::documents::Documents;
 use crate::mongo::read;
 use crate::mongo::writers::Writers;
-use bson::RawDocumentBuf;
+use bson::{RawDocument, RawDocumentBuf};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -49,6 +50,8 @@ pub struct Delivery<P: Progress = LaneProgress> {
     pub uuid: String,
     /// The part of it that is copied.
     pub range: Range,
+    /// What of it is this shard's, where the collection is sharded.
+    pub ownership: Option<Arc<Ownership>>,
     /// Whether this job has created it.
     pub created: bool,
     /// Whether an earlier claim may have sent what is delivered now: the recorded replay window.
@@ -89,6 +92,8 @@ pub enum Extent {
 pub struct Batch {
     /// The documents.
     pub documents: Documents,
+    /// How many others were between them and were left out.
+    pub orphans: u64,
     /// What part of the collection they are.
     pub extent: Extent,
     /// Where the cursor is once they are acknowledged; none when a place to go on from comes with a later batch.
@@ -112,7 +117,8 @@ impl<P: Progress> Delivery<P> {
     /// Fenced when the lease went to another worker, unavailable when the target does not take it, findings when more
     /// documents were refused than may be.
     pub async fn deliver(&self, batch: Batch) -> Result<Acknowledged<Finding>> {
-        let Settlement { counts, rejected } = self.write(&batch.documents, &batch.extent).await?;
+        let Settlement { mut counts, rejected } = self.write(&batch.documents, &batch.extent).await?;
+        counts.orphans += batch.orphans;
         self.rejects.keep(rejected).await?;
         Ok(Acknowledged { position: batch.position, counts, findings: Vec::new() })
     }
@@ -123,7 +129,7 @@ impl<P: Progress> Delivery<P> {
     /// As [`Delivery::deliver`].
     pub async fn write(&self, documents: &Documents, extent: &Extent) -> Result<Settlement> {
         let mut there = self.probe(documents, extent).await?;
-        let unread = self.unread(&there, documents, extent);
+        let unread = self.unread(&there, documents, extent)?;
         let sent = self.send(documents, &mut there).await?;
         let is_replay = self.replay || sent.is_replay;
         let mut settlement = self.settle(documents, extent, sent.refusals, there, is_replay).await?;
@@ -172,12 +178,28 @@ impl<P: Progress> Delivery<P> {
 
     /// What an earlier claim has sent and the scan did not read again, since the source has deleted it meanwhile. Only
     /// where all that is there is this job's, and where the scan read all that is there.
-    fn unread(&self, there: &Found, read: &Documents, extent: &Extent) -> Vec<Key> {
+    fn unread(&self, there: &Found, read: &Documents, extent: &Extent) -> Result<Vec<Key>> {
         if !self.created || there.is_empty() || *extent == Extent::Scattered {
-            return Vec::new();
+            return Ok(Vec::new());
         }
         let read: std::collections::HashSet<Key> = read.iter().filter_map(Key::of).collect();
-        there.keys().filter(|key| !read.contains(*key)).cloned().collect()
+        self.mine(there.iter().filter(|(key, _)| !read.contains(*key)))
+    }
+
+    /// Those that are this shard's: what another shard's lane has written is not for this one to change.
+    fn mine<'a>(&self, there: impl Iterator<Item = (&'a Key, &'a RawDocumentBuf)>) -> Result<Vec<Key>> {
+        let mut mine = Vec::new();
+        for (key, document) in there {
+            if self.is_mine(document)? {
+                mine.push(key.clone());
+            }
+        }
+        Ok(mine)
+    }
+
+    /// Whether a document is this shard's.
+    pub(super) fn is_mine(&self, document: &RawDocument) -> Result<bool> {
+        self.ownership.as_ref().map_or(Ok(true), |ownership| ownership.is_mine(document))
     }
 
     /// What is to be done once the scan has ended at `last`: what lies behind it was sent by an earlier claim and deleted
@@ -189,14 +211,14 @@ impl<P: Progress> Delivery<P> {
         let mut settlement = Settlement { counts: Counts::default(), rejected: Vec::new() };
         if self.replay && self.created {
             let there = self.between(last, self.range.upper.clone(), 0).await?;
-            self.settle_unread(there.into_keys().collect(), &mut settlement).await?;
+            self.settle_unread(self.mine(there.iter())?, &mut settlement).await?;
         }
         self.rejects.keep(settlement.rejected).await?;
         Ok(settlement.counts)
     }
 
     /// The `_id` of a document of the source.
-    pub(super) fn key(&self, document: &bson::RawDocument) -> Result<Key> {
+    pub(super) fn key(&self, document: &RawDocument) -> Result<Key> {
         let missing = || -> Error { self.source.side.error(format!("{} has a document without _id", self.from)) };
         Key::of(document).ok_or_else(missing)
     }

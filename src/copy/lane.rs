@@ -3,6 +3,8 @@
 
 use super::deliver::Delivery;
 use super::flow::Flow;
+use super::ownership::Ownership;
+use super::ownerships::Origin;
 use super::partition::{self, Advance, Ended, Reading, ReadingEnded};
 use super::rejects::Rejects;
 use super::send;
@@ -12,7 +14,6 @@ use crate::error::{Error, Kind, Result};
 use crate::model::choice::Order;
 use crate::model::cursor::Covered;
 use crate::model::finding::{Finding, Note};
-use crate::model::job::Optime;
 use crate::model::lane::{BEGIN_AHEAD, Ending, LaneProgress, OpenPartition, PartitionRecord, SEGMENT};
 use crate::model::plan::{LaneSpec, PartitionNumber, PartitionSpec};
 use crate::model::record::Node;
@@ -46,6 +47,7 @@ pub enum LaneEnd {
 struct Run {
     context: Context,
     servers: Servers,
+    origin: Origin,
     writers: Arc<Writers>,
     claim: Arc<Claim<LaneProgress>>,
     live: Mutex<LaneProgress>,
@@ -54,7 +56,6 @@ struct Run {
     flow: Flow,
     rejects: Arc<Rejects>,
     prepared: HashMap<u32, PreparedEntry>,
-    not_before: Optime,
     /// The member that is read from in the order of its disk; none where the source does not tell enough of it.
     node: OnceCell<Option<Node>>,
 }
@@ -70,7 +71,7 @@ pub async fn run(
     claim: &Arc<Claim<LaneProgress>>,
     spec: &LaneSpec,
     prepared: &[PreparedEntry],
-    not_before: Optime,
+    origin: Origin,
 ) -> Result<LaneEnd> {
     let work = claim.work().await;
     let fence = Fence { job: servers.bound()?.0.id.clone(), lane: spec.lane.clone(), epoch: work.lease.epoch };
@@ -85,6 +86,7 @@ pub async fn run(
     let run = Arc::new(Run {
         context: context.clone(),
         servers: servers.clone(),
+        origin,
         writers: Arc::new(writers),
         claim: Arc::clone(claim),
         live: Mutex::new(progress),
@@ -92,7 +94,6 @@ pub async fn run(
         flow: flow.clone(),
         rejects: Arc::new(rejects),
         prepared: prepared.iter().map(|entry| (entry.ordinal.0, entry.clone())).collect(),
-        not_before,
         node: OnceCell::new(),
     });
     let left = spec.partitions.iter().filter(|partition| !finished.contains(&partition.number)).cloned();
@@ -197,10 +198,11 @@ impl Run {
                 self.read_by_id(spec.number);
                 continue;
             };
-            let delivery = self.delivery(&spec, prepared, &open, replay);
+            let ownership = self.origin.ownerships.of(&spec, &self.origin.deployment).await?;
+            let delivery = self.delivery(&spec, prepared, &open, replay, ownership.clone());
             let cursor = Cursor { run: &self, number: spec.number };
             let reply_bytes = self.flow.memory.reply_bytes().min(spec.bytes);
-            let reading = Reading { scan, from: open.position.clone(), reply_bytes };
+            let reading = Reading { scan, ownership, from: open.position.clone(), reply_bytes };
             match partition::copy(reading, &delivery, &self.flow, &self.context.stop, &cursor).await? {
                 Ended::Stopped => return Ok(Ended::Stopped),
                 Ended::Read(ReadingEnded::Lost(lost)) => {
@@ -218,20 +220,28 @@ impl Run {
         }
     }
 
-    fn delivery(&self, spec: &PartitionSpec, prepared: &PreparedEntry, open: &OpenPartition, replay: bool) -> Delivery {
+    fn delivery(
+        &self,
+        spec: &PartitionSpec,
+        prepared: &PreparedEntry,
+        open: &OpenPartition,
+        replay: bool,
+        ownership: Option<Arc<Ownership>>,
+    ) -> Delivery {
         Delivery {
-            source: self.servers.source.clone(),
+            source: self.origin.deployment.clone(),
             target: self.servers.target.clone(),
             writers: Arc::clone(&self.writers),
             from: spec.source.clone(),
             to: spec.target.clone(),
             uuid: prepared.uuid.clone(),
             range: spec.range.clone(),
+            ownership,
             created: prepared.created,
             replay,
             // What an attempt in another order has sent may be anywhere.
             probes_all: open.by_id && open.attempt > 0,
-            not_before: self.not_before,
+            not_before: self.origin.not_before,
             on_conflict: self.context.settings.on_conflict,
             digests: self.context.settings.digests,
             rejects: Arc::clone(&self.rejects),
@@ -244,11 +254,11 @@ impl Run {
     /// order of the disk after an interruption.
     async fn scan(&self, spec: &PartitionSpec, open: &OpenPartition) -> Result<Option<Scan>> {
         let wanted = Wanted {
-            source: self.servers.source.reading_from(ReadFrom::preferring(self.context.settings.read_preference)),
+            source: self.origin.deployment.reading_from(ReadFrom::preferring(self.context.settings.read_preference)),
             namespace: spec.source.clone(),
             uuid: spec.uuid.clone(),
             range: spec.range.clone(),
-            not_before: self.not_before,
+            not_before: self.origin.not_before,
             document_size: spec.bytes / spec.documents.max(1),
             reply_bytes: self.flow.memory.reply_bytes(),
         };
@@ -259,7 +269,7 @@ impl Run {
             return Ok(Some(Scan::Natural(Natural::new(wanted, record.node.clone(), Some(record.clone())))));
         }
         let node = self.node.get_or_try_init(|| natural::node(&wanted.source)).await;
-        match node.map_err(|error| self.servers.source.failed(&error))? {
+        match node.map_err(|error| self.origin.deployment.failed(&error))? {
             Some(node) => Ok(Some(Scan::Natural(Natural::new(wanted, node.clone(), None)))),
             None => Ok(None),
         }

@@ -11,6 +11,8 @@ pub mod deliver;
 pub mod flow;
 pub mod gate;
 pub mod lane;
+pub mod ownership;
+pub mod ownerships;
 pub mod partition;
 pub mod rejects;
 mod send;

@@ -3,6 +3,7 @@
 
 use super::deliver::{Batch, Delivery, Extent};
 use super::flow::{Flow, Memory, Reserved};
+use super::ownership::Ownership;
 use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::model::cursor::{Acknowledged, BatchNumber, Covered, Key, Position, Tracker};
@@ -57,6 +58,8 @@ type Held = (Batch, Arc<Reserved>);
 pub struct Reading {
     /// The scan, which begins at `from`.
     pub scan: Scan,
+    /// What of it is to be copied; none: all of it.
+    pub ownership: Option<Arc<Ownership>>,
     /// Where it begins.
     pub from: Position,
     /// About how many bytes a reply will have.
@@ -75,9 +78,9 @@ pub async fn copy(
     progress: &impl Advance,
 ) -> Result<Ended> {
     let (sender, mut batches) = mpsc::channel::<Held>(1);
-    let Reading { scan, from, reply_bytes } = reading;
+    let Reading { scan, ownership, from, reply_bytes } = reading;
     let (memory, limits) = (flow.memory.clone(), Arc::clone(&flow.limits));
-    let reading = read(scan, Reader { after: from, memory, limits, reply_bytes, batches: sender });
+    let reading = read(scan, Reader { after: from, ownership, memory, limits, reply_bytes, batches: sender });
     tokio::pin!(reading);
     let mut tracker: Tracker<Finding> = Tracker::default();
     let mut in_flight = FuturesUnordered::new();
@@ -148,6 +151,7 @@ async fn read(mut scan: Scan, mut reader: Reader) -> Result<ReadingEnded> {
 /// Where the reading side of a partition is.
 struct Reader {
     after: Position,
+    ownership: Option<Arc<Ownership>>,
     memory: Memory,
     limits: Arc<Limits>,
     /// How large the next reply is expected to be: like the last one.
@@ -197,6 +201,10 @@ impl Reader {
     }
 
     async fn send(&mut self, documents: Documents, position: Option<Position>, reserved: &Arc<Reserved>) -> Result<()> {
+        let (documents, orphans) = match &self.ownership {
+            None => (documents, 0),
+            Some(ownership) => ownership.sift(documents)?,
+        };
         self.limits.admit(documents.len(), documents.size()).await;
         let extent = match &position {
             Some(Position::After(last)) => {
@@ -206,7 +214,7 @@ impl Reader {
             _ => Extent::Scattered,
         };
         // The receiver is gone only when the partition has ended with an error, which is what is reported.
-        match self.batches.send((Batch { documents, extent, position }, Arc::clone(reserved))).await {
+        match self.batches.send((Batch { documents, orphans, extent, position }, Arc::clone(reserved))).await {
             Ok(()) => Ok(()),
             Err(_) => std::future::pending().await,
         }

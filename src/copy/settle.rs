@@ -205,7 +205,15 @@ impl<P: Progress> Delivery<P> {
         let settled = match there {
             Some(there) if is_equal(&there) => same,
             Some(there) if is_again => self.bring_again(&key, there).await?,
+            Some(there) if self.created && !self.is_mine(&there)? => {
+                self.meet_another_shards(document, key, there, &refusal).await?
+            }
             Some(_) if !self.created || !is_replay => self.meet_foreign(document, key, &refusal).await?,
+            // By now another shard's lane may have put a document of its own there: nothing to delete.
+            None if self.created && self.ownership.is_some() => match self.source_now(&key).await? {
+                None => Settled::Gone,
+                Some(_) => self.bring_to_now(&key).await?,
+            },
             // Deleted since it was in the way, or this job's own.
             _ => self.bring_to_now(&key).await?,
         };
@@ -224,6 +232,31 @@ impl<P: Progress> Delivery<P> {
                     Some(refusal) => Ok(Settled::Rejected(self.rejected(&now, key, &refusal))),
                 },
             },
+        }
+    }
+
+    /// A document that another shard's lane has written has the `_id`.
+    async fn meet_another_shards(
+        &self,
+        document: &RawDocument,
+        key: Key,
+        there: RawDocumentBuf,
+        refusal: &Refusal,
+    ) -> Result<Settled> {
+        let Some(ownership) = &self.ownership else { return Ok(Settled::Equal) };
+        let Some(now) = self.source_now(&key).await? else {
+            // Moved to that shard, or deleted since.
+            return Ok(Settled::Gone);
+        };
+        if self.retried(&self.source, || ownership.others_have(&key)).await? {
+            let bytes = Some(Bytes::of(document));
+            let twice = Rejected { cause: Cause::Twice, document: bytes, ..self.rejected(document, key, refusal) };
+            return Ok(Settled::Rejected(twice));
+        }
+        // Moved from that shard to this one.
+        match self.put(&key, &now).await? {
+            None => Ok(Settled::Changed { before: there, now }),
+            Some(refusal) => Ok(Settled::Rejected(self.rejected(&now, key, &refusal))),
         }
     }
 
@@ -256,8 +289,13 @@ impl<P: Progress> Delivery<P> {
         }
     }
 
+    /// What the source has under this `_id` now; none where that is not this shard's.
     async fn source_now(&self, key: &Key) -> Result<Option<RawDocumentBuf>> {
-        self.retried(&self.source, || read::document(&self.source, &self.from, key, Some(self.not_before))).await
+        let read = || read::document(&self.source, &self.from, key, Some(self.not_before));
+        match self.retried(&self.source, read).await? {
+            Some(now) if self.is_mine(&now)? => Ok(Some(now)),
+            _ => Ok(None),
+        }
     }
 
     /// Puts a document in the place of the one with this `_id`. When it is refused, the other one may be gone.

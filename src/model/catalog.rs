@@ -68,6 +68,45 @@ pub struct CatalogEntry {
     /// In which order it is read.
     #[serde(default, skip_serializing_if = "is_by_id")]
     pub order: Order,
+    /// The shards of a cluster that own something of it, each with what it holds. None in a replica set.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<Part>,
+    /// How its documents are divided among the shards, where they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sharding: Option<Sharding>,
+    /// What is not the same on all shards that own something of it: each a finding.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disagreements: Vec<String>,
+}
+
+/// What one shard holds of a collection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// The shard's name in its cluster.
+    pub shard: String,
+    /// The number of documents that its metadata gives, those included that it does not own: an estimate.
+    pub documents: u64,
+    /// Their size in bytes, uncompressed: an estimate.
+    pub bytes: u64,
+}
+
+/// How a collection's documents are divided among the shards of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sharding {
+    /// The shard key as canonical Extended JSON.
+    pub key: Value,
+    /// Whether it is unique.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unique: bool,
+    /// Whether it lies on one shard as a whole, and is only listed with the sharded ones (8.0).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_unsplittable: bool,
+    /// How many chunks it has.
+    pub chunks: u64,
+    /// On how many pages they lie in the state.
+    pub pages: u32,
+    /// The fingerprint of the chunk map: as long as it stays the same nothing has moved.
+    pub fingerprint: String,
 }
 
 /// Whether an order is the one that a document from before there was a choice means.

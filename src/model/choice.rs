@@ -70,6 +70,40 @@ impl fmt::Display for OnConflict {
     }
 }
 
+/// What to do with documents that a shard has and does not own (`--orphans`): left by a migration that was broken off or
+/// not cleaned up, or put there past the mongos.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Orphans {
+    /// They are left out, and counted.
+    #[default]
+    Skip,
+    /// They are copied like others.
+    Copy,
+    /// The first one stops the copy.
+    Fail,
+}
+
+impl Orphans {
+    /// All of them, in the order in which help and messages list them.
+    pub const ALL: [Orphans; 3] = [Orphans::Skip, Orphans::Copy, Orphans::Fail];
+
+    /// The word for it, the same in flags and files.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Orphans::Skip => "skip",
+            Orphans::Copy => "copy",
+            Orphans::Fail => "fail",
+        }
+    }
+}
+
+impl fmt::Display for Orphans {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
 /// When the indexes are built (`--create-index`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -254,6 +288,9 @@ mod tests {
         }
         for on_conflict in OnConflict::ALL {
             assert_eq!(serde_json::to_value(on_conflict).unwrap(), on_conflict.word());
+        }
+        for orphans in Orphans::ALL {
+            assert_eq!(serde_json::to_value(orphans).unwrap(), orphans.word());
         }
         for create_index in CreateIndex::ALL {
             assert_eq!(serde_json::to_value(create_index).unwrap(), create_index.word());

@@ -42,6 +42,9 @@ pub struct Counts {
     /// Those of `written` that took the place of a foreign document (`--on-conflict replace`).
     #[serde(skip_serializing_if = "is_zero")]
     pub overwritten: u64,
+    /// Documents that the shard has and does not own, which were left out; they are not among those that were read.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub orphans: u64,
     /// Documents that the scan gave twice, since they were deleted and inserted again on the source meanwhile: counted as
     /// written the first time.
     #[serde(skip_serializing_if = "is_zero")]
@@ -69,6 +72,7 @@ impl Default for Counts {
             present: 0,
             deleted: 0,
             kept: 0,
+            orphans: 0,
             overwritten: 0,
             again: 0,
         }
@@ -111,6 +115,7 @@ impl Add for Counts {
             present: self.present + other.present,
             deleted: self.deleted + other.deleted,
             kept: self.kept + other.kept,
+            orphans: self.orphans + other.orphans,
             overwritten: self.overwritten + other.overwritten,
             again: self.again + other.again,
         }

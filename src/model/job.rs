@@ -10,8 +10,11 @@ use std::fmt;
 /// selections, is a copy of neither.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Binding {
-    /// The source deployment.
+    /// The source deployment; of a cluster its config servers.
     pub source: Identity,
+    /// The shards of a cluster, by name. None where the source is a replica set.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub shards: BTreeMap<String, Identity>,
     /// The target deployment.
     pub target: Identity,
     /// Which namespaces are copied.

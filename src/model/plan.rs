@@ -81,21 +81,39 @@ impl Plan {
     }
 }
 
-/// Divides the catalog of a replica set into so many lanes. The largest collections come first, since what begins last
-/// should not take longest; equal ones by name. The ranges of one collection follow each other. Each partition goes to
-/// the lane that has the least so far, the first of those that have as little, so that lanes end at about the same time.
-pub fn plan(catalog: &[CatalogEntry], shard: &str, renames: &Renames, lanes: u32) -> Plan {
-    let mut entries: Vec<&CatalogEntry> = catalog.iter().filter(|entry| entry.kind.is_copied()).collect();
-    entries.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.namespace.cmp(&b.namespace)));
+/// Divides a catalog into so many lanes for each shard, of which a replica set is one. The lanes of a shard have what that
+/// shard holds.
+pub fn plan(catalog: &[CatalogEntry], shards: &[&str], renames: &Renames, lanes: u32) -> Plan {
+    let mut shards = shards.to_vec();
+    shards.sort_unstable();
+    Plan { lanes: shards.into_iter().flat_map(|shard| lanes_of(catalog, shard, renames, lanes)).collect() }
+}
+
+/// What a shard has of a collection: how many documents, and bytes. In a replica set there are no parts.
+fn held(entry: &CatalogEntry, shard: &str) -> Option<(u64, u64)> {
+    if entry.parts.is_empty() {
+        return Some((entry.documents, entry.bytes));
+    }
+    entry.parts.iter().find(|part| part.shard == shard).map(|part| (part.documents, part.bytes))
+}
+
+/// The lanes of one shard. The largest collections come first, since what begins last should not take longest; equal ones
+/// by name. The ranges of one collection follow each other; they are the same on all shards. Each partition goes to the
+/// lane that has the least so far, the first of those that have as little, so that lanes end at about the same time.
+fn lanes_of(catalog: &[CatalogEntry], shard: &str, renames: &Renames, lanes: u32) -> Vec<LaneSpec> {
+    let copied = catalog.iter().filter(|entry| entry.kind.is_copied());
+    let mut entries: Vec<(&CatalogEntry, (u64, u64))> =
+        copied.filter_map(|entry| Some((entry, held(entry, shard)?))).collect();
+    entries.sort_by(|(a, (_, less)), (b, (_, more))| more.cmp(less).then_with(|| a.namespace.cmp(&b.namespace)));
     let name = |number| LaneName { shard: shard.into(), number };
     let mut lanes: Vec<(u64, LaneSpec)> =
         (0..lanes.max(1)).map(|number| (0, LaneSpec { lane: name(number), partitions: Vec::new() })).collect();
-    for entry in entries {
+    for (entry, (documents, bytes)) in entries {
         let Some(uuid) = &entry.uuid else { continue };
         // In the order of the disk it is one piece.
         let ranges = if entry.order == Order::Natural { ranges(&[]) } else { ranges(&entry.cuts) };
         let share = |of: u64| of.div_ceil(ranges.len() as u64);
-        let (documents, bytes) = (share(entry.documents), share(entry.bytes));
+        let (documents, bytes) = (share(documents), share(bytes));
         for range in ranges {
             let Some((load, lane)) = lanes.iter_mut().min_by_key(|(load, _)| *load) else { continue };
             *load += bytes + COST_OF_A_PARTITION;
@@ -112,14 +130,14 @@ pub fn plan(catalog: &[CatalogEntry], shard: &str, renames: &Renames, lanes: u32
             });
         }
     }
-    Plan { lanes: lanes.into_iter().map(|(_, lane)| lane).collect() }
+    lanes.into_iter().map(|(_, lane)| lane).collect()
 }
 
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
-    use crate::model::catalog::CollectionKind;
+    use crate::model::catalog::{CollectionKind, Part};
     use crate::model::cursor::Key;
     use bson::RawBsonRef;
     use proptest::prelude::*;
@@ -136,6 +154,9 @@ mod tests {
             bytes,
             cuts: (0..cuts).map(|cut| Key::from_value(RawBsonRef::Int64(cut as i64))).collect(),
             order: Order::Id,
+            parts: Vec::new(),
+            sharding: None,
+            disagreements: Vec::new(),
         }
     }
 
@@ -153,14 +174,14 @@ mod tests {
             lanes in 1..5_u32,
         ) {
             let renames = Renames::parse(["db:db2"]).unwrap();
-            let (one, other) = (plan(&one, "rs", &renames, lanes), plan(&other, "rs", &renames, lanes));
+            let (one, other) = (plan(&one, &["rs"], &renames, lanes), plan(&other, &["rs"], &renames, lanes));
             prop_assert_eq!(one.hash(), other.hash());
             prop_assert_eq!(one, other);
         }
 
         #[test]
         fn every_collection_is_planned_whole_and_the_largest_first(all in catalog(), lanes in 1..5_u32) {
-            let plan = plan(&all, "rs", &Renames::default(), lanes);
+            let plan = plan(&all, &["rs"], &Renames::default(), lanes);
             prop_assert_eq!(plan.lanes.len(), lanes as usize);
             let number = |lane: &LaneSpec| lane.lane.number;
             prop_assert!((0..).zip(&plan.lanes).all(|(expected, lane)| number(lane) == expected));
@@ -182,7 +203,7 @@ mod tests {
 
         #[test]
         fn lanes_have_about_as_much_to_do(all in catalog(), lanes in 1..5_u32) {
-            let plan = plan(&all, "rs", &Renames::default(), lanes);
+            let plan = plan(&all, &["rs"], &Renames::default(), lanes);
             let cost = |partition: &PartitionSpec| partition.bytes + COST_OF_A_PARTITION;
             let loads = || plan.lanes.iter().map(|lane| lane.partitions.iter().map(cost).sum::<u64>());
             let largest = plan.lanes.iter().flat_map(|lane| &lane.partitions).map(cost).max().unwrap_or(0);
@@ -191,9 +212,31 @@ mod tests {
     }
 
     #[test]
+    fn a_shard_copies_what_it_holds_in_the_same_ranges_as_the_others() {
+        let part = |shard: &str, bytes| Part { shard: shard.to_owned(), documents: bytes / 10, bytes };
+        let mut all = [entry(0, (90, 2), CollectionKind::Collection), entry(1, (30, 0), CollectionKind::Collection)];
+        all[0].parts = vec![part("s0", 60), part("s1", 30)];
+        all[1].parts = vec![part("s1", 30)];
+        let plan = plan(&all, &["s1", "s0"], &Renames::default(), 1);
+        let lanes: Vec<(&str, Vec<(u32, u64)>)> = plan
+            .lanes
+            .iter()
+            .map(|lane| {
+                let partitions = lane.partitions.iter().map(|partition| (partition.ordinal.0, partition.bytes));
+                (lane.lane.shard.as_str(), partitions.collect())
+            })
+            .collect();
+        assert_eq!(lanes[0], ("s0", vec![(0, 20), (0, 20), (0, 20)]));
+        assert_eq!(lanes[1], ("s1", vec![(0, 10), (0, 10), (0, 10), (1, 30)]));
+        let ranges = |lane: usize| plan.lanes[lane].partitions.iter().take(3).map(|one| one.range.clone()).collect();
+        let (one, other): (Vec<Range>, Vec<Range>) = (ranges(0), ranges(1));
+        assert_eq!(one, other);
+    }
+
+    #[test]
     fn another_name_on_the_target_is_another_plan() {
         let all = [entry(0, (1, 2), CollectionKind::Collection)];
         let renames = Renames::parse(["db:db2"]).unwrap();
-        assert_ne!(plan(&all, "rs", &renames, 1).hash(), plan(&all, "rs", &Renames::default(), 1).hash());
+        assert_ne!(plan(&all, &["rs"], &renames, 1).hash(), plan(&all, &["rs"], &Renames::default(), 1).hash());
     }
 }

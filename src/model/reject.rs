@@ -17,6 +17,8 @@ use std::fmt;
 pub enum Cause {
     /// Another document has its `_id`, which was not put there by this job.
     Taken,
+    /// Another shard of the source has a document with its `_id` as well, which is on the target.
+    Twice,
     /// Another document has its key in a unique index.
     Unique,
     /// The server does not take it for what is in it.
@@ -28,6 +30,7 @@ impl Cause {
     pub const fn word(self) -> &'static str {
         match self {
             Cause::Taken => "taken",
+            Cause::Twice => "twice",
             Cause::Unique => "unique",
             Cause::Refused => "refused",
         }
@@ -104,6 +107,9 @@ impl Rejected {
         let Self { id, code, reason, .. } = self;
         match (self.cause, violated(reason)) {
             (Cause::Taken, _) => format!("the target has another document with _id {id:?}, which was left as it is"),
+            (Cause::Twice, _) => format!(
+                "two shards of the source have a document with _id {id:?}; the target has that of the other one, and this one is kept in the state"
+            ),
             (Cause::Unique, Some((index, key))) => {
                 format!("the document with _id {id:?} is not unique in index {index} of the target: it has {key} there")
             }
@@ -142,7 +148,7 @@ pub const OBJECT_BYTES: usize = 1024 * 1024;
 /// Cuts what was rejected into what goes into one object each: of one cause, in the order it came in.
 pub fn objects(rejected: Vec<Rejected>) -> Vec<(Cause, Vec<Rejected>)> {
     let mut objects: Vec<(Cause, Vec<Rejected>)> = Vec::new();
-    for cause in [Cause::Taken, Cause::Unique, Cause::Refused] {
+    for cause in [Cause::Taken, Cause::Twice, Cause::Unique, Cause::Refused] {
         let mut size = OBJECT_BYTES;
         for one in rejected.iter().filter(|one| one.cause == cause) {
             size += one.weight();

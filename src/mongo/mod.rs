@@ -5,6 +5,7 @@ pub mod answer;
 pub mod buffers;
 pub mod catalog;
 pub mod checkpoint;
+pub mod cluster;
 pub mod collection;
 pub mod correlation;
 pub mod cursor;

@@ -27,6 +27,11 @@ pub fn catalog_page(attempt: &str, page: u32) -> String {
     format!("catalog/{attempt}/{page:05}.json")
 }
 
+/// A page of a collection's chunks, as one attempt of discover wrote it.
+pub fn chunk_page(attempt: &str, ordinal: Ordinal, page: u32) -> String {
+    format!("chunks/{attempt}/{:06}-{page:05}.json", ordinal.0)
+}
+
 /// A page of one lane's partitions, under the plan's hash.
 pub fn plan_page(hash: &str, lane: &LaneName, page: u32) -> String {
     format!("plan/{hash}/{}-{}/{page:05}.json", safe(&lane.shard), lane.number)

@@ -4,7 +4,7 @@
 //! - Writes: the checkpoint in MongoShake's form, the marker's `committed`, the step's result, in this order.
 //! - Resumes by: doing it again; the same values are written once more.
 
-use super::{discover, units};
+use super::{discover, ownership, units};
 use crate::claim::Claim;
 use crate::config::CheckpointUri;
 use crate::context::{Context, Servers};
@@ -17,6 +17,7 @@ use crate::model::work::StepProgress;
 use crate::mongo::deployment::Deployment;
 use crate::mongo::failure::Side;
 use crate::mongo::{checkpoint, marker};
+use crate::source::Shard;
 use crate::state::{keys, pages};
 use crate::status;
 use std::sync::Arc;
@@ -36,29 +37,36 @@ async fn commit(context: &Context, servers: &Servers, claim: &Arc<Claim<StepProg
     units::accepted(context, Step::Commit, &findings)?;
 
     let checkpoints: CheckpointMap = pages::expect(&context.documents, keys::CHECKPOINT).await?;
-    let checkpoint = discover::of(&checkpoints, &servers.source)?;
-    discover::guard_oplog(&servers.source, checkpoint).await.map_err(lost)?;
+    let mut sources = Vec::new();
+    for Shard { deployment, .. } in &servers.source.shards {
+        let checkpoint = discover::of(&checkpoints, deployment)?;
+        discover::guard_oplog(deployment, checkpoint).await.map_err(lost)?;
+        sources.push((deployment.identity.set_name.as_str(), checkpoint));
+    }
+    let entries = pages::read_catalog(&context.documents).await?;
+    ownership::ensure_unmoved(context, &servers.source, &entries).await.map_err(lost)?;
 
-    let name = &servers.source.identity.set_name;
     let namespace = &context.settings.checkpoint_namespace;
     let place = match &context.settings.checkpoint_uri {
         CheckpointUri::None => "nowhere but in the state".to_owned(),
         CheckpointUri::Target => {
-            write(&servers.target, context, claim, name, checkpoint).await?;
+            write(&servers.target, context, claim, &sources).await?;
             format!("in {namespace} on the target")
         }
         CheckpointUri::Uri(uri) => {
             let app_name = format!("mongoferry {} commit", context.settings.job);
             let comment = context.comment(Step::Commit, "");
             let deployment = Deployment::connect(Side::Checkpoint, uri, None, &app_name, comment).await?;
-            write(&deployment, context, claim, name, checkpoint).await?;
+            write(&deployment, context, claim, &sources).await?;
             format!("in {namespace} on {}", deployment.identity.set_name)
         }
     };
     claim.ensure_may_send().await?;
     crash::around("committed", marker::committed(&servers.target, &job.id)).await?;
     let accepted = if findings.is_empty() { String::new() } else { format!(", {} findings accepted", findings.len()) };
-    let summary = format!("checkpoint of {name} is {}, written {place}{accepted}", checkpoint.after);
+    let each: Vec<String> =
+        sources.iter().map(|(name, checkpoint)| format!("checkpoint of {name} is {}", checkpoint.after)).collect();
+    let summary = format!("{}, written {place}{accepted}", each.join(", "));
     Ok(Finished { summary, ..Finished::default() })
 }
 
@@ -66,12 +74,14 @@ async fn write(
     deployment: &Deployment,
     context: &Context,
     claim: &Arc<Claim<StepProgress>>,
-    name: &str,
-    checkpoint: Checkpoint,
+    sources: &[(&str, Checkpoint)],
 ) -> Result<()> {
     let namespace = &context.settings.checkpoint_namespace;
-    claim.ensure_may_send().await?;
-    crash::around("checkpoint", checkpoint::write(deployment, namespace, name, checkpoint.after)).await
+    for (name, checkpoint) in sources {
+        claim.ensure_may_send().await?;
+        crash::around("checkpoint", checkpoint::write(deployment, namespace, name, checkpoint.after)).await?;
+    }
+    Ok(())
 }
 
 /// After the copy it is no input that is at fault.

@@ -13,6 +13,7 @@ use crate::claim::{self, Claiming, DoneIs};
 use crate::context::{Context, Servers};
 use crate::copy::flow::Flow;
 use crate::copy::lane::{self, LaneEnd};
+use crate::copy::ownerships::{Origin, Ownerships};
 use crate::driver::{self, Outcome};
 use crate::error::{Error, Result};
 use crate::limits::{self, Limits};
@@ -158,7 +159,7 @@ async fn copy_lane<'a>(
     let comment =
         context.comment(Step::Copy, &format!("lane={} epoch={}", planned.lane, claim.work().await.lease.epoch));
     let servers = Servers {
-        source: servers.source.commented(comment.clone()),
+        source: servers.source.commented(&comment),
         target: servers.target.commented(comment),
         job: servers.job.clone(),
     };
@@ -169,8 +170,11 @@ async fn copy_lane<'a>(
         let spec = pages::read_lane(&context.documents, plan, planned).await?;
         let prepared = pages::read_prepared(&context.documents).await?;
         let checkpoints: CheckpointMap = pages::expect(&context.documents, keys::CHECKPOINT).await?;
-        let not_before = discover::of(&checkpoints, &servers.source)?.majority;
-        lane::run(context, &servers, flow, &claim, &spec, &prepared, not_before).await
+        let shard = servers.source.shard(&planned.lane.shard)?;
+        let not_before = discover::of(&checkpoints, &shard.deployment)?.majority;
+        let ownerships = Ownerships::new(context, &servers.source, &shard.name, &checkpoints).await?;
+        let origin = Origin { deployment: shard.deployment.clone(), not_before, ownerships };
+        lane::run(context, &servers, flow, &claim, &spec, &prepared, origin).await
     };
     match work.await {
         Ok(LaneEnd::Complete) => {
@@ -207,8 +211,9 @@ async fn finish(context: &Context, plan: &PlanHead) -> Result<Outcome> {
             }
         }
     }
+    let orphans = if counts.orphans == 0 { String::new() } else { format!(", {} orphans left out", counts.orphans) };
     let summary = format!(
-        "{} documents read, {} written, {} replaced, {} rejected",
+        "{} documents read, {} written, {} replaced, {} rejected{orphans}",
         counts.read, counts.written, counts.replaced, counts.rejected
     );
     let progress = StepProgress { summary, counts: Some(counts), ..StepProgress::new(Step::Copy) };

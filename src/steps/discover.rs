@@ -6,26 +6,31 @@
 //! - Resumes by: the documents that are there. A crash after the checkpoint keeps that checkpoint and lists again; pages
 //!   without a head count for nothing.
 
+use super::listing::{self, Found};
 use crate::config::CheckpointUri;
 use crate::context::{Context, Servers};
 use crate::driver::{self, Finished, Outcome};
 use crate::error::{Error, Result};
-use crate::model::catalog::{CatalogEntry, OrderFacts, Ordinal};
+use crate::model::bson_order::compare_documents;
+use crate::model::catalog::{CatalogEntry, OrderFacts, Ordinal, Part, index_differences, option_differences};
 use crate::model::choice::Order;
+use crate::model::cursor::Key;
 use crate::model::finding::{Finding, Note};
 use crate::model::job::{Binding, Checkpoint, CheckpointMap, JobRecord};
 use crate::model::namespace::{Namespace, SPECIAL_DATABASES, case_clashes};
 use crate::model::step::Step;
 use crate::mongo::catalog::{self, Listed};
 use crate::mongo::checkpoint;
+use crate::mongo::cluster;
 use crate::mongo::deployment::Deployment;
 use crate::mongo::failure::Side;
 use crate::mongo::{correlation, split};
+use crate::source::{Shard, Source};
 use crate::state::document::Created;
-use crate::state::{keys, pages, probe};
+use crate::state::{chunks, keys, pages, probe};
 use crate::{clock, random};
+use futures_util::future::try_join_all;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use std::collections::BTreeMap;
 
 /// How many collections are asked about at once. Each takes two or three small commands; more than a few only queue on
 /// the server.
@@ -59,42 +64,51 @@ async fn reach_checkpoint(context: &Context) -> Result<()> {
 }
 
 async fn discover(context: &Context, servers: &Servers) -> Result<Finished> {
-    let checkpoint = capture(context, &servers.source).await?;
+    if servers.source.is_cluster {
+        cluster::ensure_still(&servers.source.main).await?;
+    }
+    let checkpoints = capture(context, &servers.source).await?;
     let selection = (&context.settings.filter, &context.settings.renames);
     let head = match context.documents.read::<pages::CatalogHead>(keys::CATALOG).await? {
         Some(head) => head.value,
         None => {
-            let entries = list(context, &servers.source).await?;
+            let attempt = random::random_id();
+            let entries = list(context, &servers.source, &attempt).await?;
             check(context, &entries, &catalog::databases(&servers.target).await?)?;
-            pages::write_catalog(&context.documents, &random::random_id(), selection, &entries).await?
+            pages::write_catalog(&context.documents, &attempt, selection, &entries).await?
         }
     };
     // A run that was killed between catalog and binding has listed another selection than this one was asked for.
     context.check_selection(&head.filter, &head.renames)?;
     bind(context, servers).await?;
     let entries = pages::read_catalog(&context.documents).await?;
-    Ok(finished(&entries, checkpoint))
+    Ok(finished(&entries, &checkpoints))
 }
 
-/// The checkpoint, captured now unless an earlier run has done so: the first one wins, since what was listed and read
-/// then is covered by it.
-async fn capture(context: &Context, source: &Deployment) -> Result<Checkpoint> {
+/// The checkpoints of all shards, captured now unless an earlier run has done so: the first ones win, since what was
+/// listed and read then is covered by them.
+async fn capture(context: &Context, source: &Source) -> Result<Vec<Checkpoint>> {
     let recorded = match context.documents.read::<CheckpointMap>(keys::CHECKPOINT).await? {
         Some(stored) => stored.value,
         None => {
-            let captured = checkpoint::capture(source).await?;
+            let names = source.shards.iter().map(|shard| shard.deployment.identity.set_name.clone());
+            let captured = source.shards.iter().map(|shard| checkpoint::capture(&shard.deployment));
             let map = CheckpointMap {
-                source: source.identity.clone(),
+                source: source.main.identity.clone(),
                 captured: clock::wall(),
-                checkpoints: BTreeMap::from([(source.identity.set_name.clone(), captured)]),
+                checkpoints: names.zip(try_join_all(captured).await?).collect(),
             };
             context.documents.create(keys::CHECKPOINT, &map).await?.into_stored().value
         }
     };
-    let checkpoint = of(&recorded, source)?;
-    // One that an earlier run captured may be too old by now.
-    guard_oplog(source, checkpoint).await?;
-    Ok(checkpoint)
+    let mut checkpoints = Vec::new();
+    for Shard { deployment, .. } in &source.shards {
+        let checkpoint = of(&recorded, deployment)?;
+        // One that an earlier run captured may be too old by now.
+        guard_oplog(deployment, checkpoint).await?;
+        checkpoints.push(checkpoint);
+    }
+    Ok(checkpoints)
 }
 
 /// Whether a stream can begin at the checkpoint: the oplog's oldest entry must be older, as MongoShake wants it too.
@@ -123,29 +137,22 @@ pub fn of(map: &CheckpointMap, source: &Deployment) -> Result<Checkpoint> {
 }
 
 /// Lists the namespaces that the filter lets through, with what is known about each.
-async fn list(context: &Context, source: &Deployment) -> Result<Vec<CatalogEntry>> {
-    let mut listed = Vec::new();
-    for database in catalog::databases(source).await? {
-        if !SPECIAL_DATABASES.contains(&database.as_str()) {
-            let all = catalog::collections(source, &database).await?;
-            listed.extend(all.into_iter().filter(|listed| context.settings.filter.lets_through(&listed.namespace)));
-        }
-    }
-    listed.sort_by(|a, b| a.namespace.cmp(&b.namespace));
-    let memory = correlation::memory(source).await?;
-    let entry = |(listed, number)| entry(context, source, memory, listed, Ordinal(number));
-    let numbered = listed.into_iter().zip(0..).map(entry);
-    stream::iter(numbered).buffered(PARALLEL).try_collect().await
+async fn list(context: &Context, source: &Source, attempt: &str) -> Result<Vec<CatalogEntry>> {
+    let all = listing::all(source).await?;
+    let wanted = all.into_values().filter(|found| context.settings.filter.lets_through(&found.listed.namespace));
+    let memory = correlation::memory(&source.shards[0].deployment).await?;
+    let entry = |(found, number)| entry(context, source, (attempt, Ordinal(number)), memory, found);
+    stream::iter(wanted.zip(0..).map(entry)).buffered(PARALLEL).try_collect().await
 }
 
 async fn entry(
     context: &Context,
-    source: &Deployment,
+    source: &Source,
+    (attempt, ordinal): (&str, Ordinal),
     memory: Option<u64>,
-    listed: Listed,
-    ordinal: Ordinal,
+    found: Found,
 ) -> Result<CatalogEntry> {
-    let Listed { namespace, uuid, kind, options } = listed;
+    let Listed { namespace, uuid, kind, options } = found.listed.clone();
     let mut entry = CatalogEntry {
         ordinal,
         namespace,
@@ -157,18 +164,81 @@ async fn entry(
         bytes: 0,
         cuts: Vec::new(),
         order: Order::Id,
+        parts: Vec::new(),
+        sharding: None,
+        disagreements: Vec::new(),
     };
-    if kind.is_copied() {
-        let namespace = &entry.namespace;
-        ((entry.documents, entry.bytes), entry.indexes) =
-            tokio::try_join!(catalog::size(source, namespace), catalog::indexes(source, namespace))?;
-        entry.order = order(context, source, memory, &entry).await?;
-        if entry.order == Order::Id {
-            let size = (entry.documents, entry.bytes);
-            entry.cuts = split::cuts(source, &entry.namespace, size, context.settings.partition_size).await?;
-        }
+    if !kind.is_copied() {
+        return Ok(entry);
+    }
+    if source.is_cluster {
+        parts(context, source, (attempt, found), &mut entry).await?;
+        return Ok(entry);
+    }
+    let source = &source.main;
+    let namespace = &entry.namespace;
+    ((entry.documents, entry.bytes), entry.indexes) =
+        tokio::try_join!(catalog::size(source, namespace), catalog::indexes(source, namespace))?;
+    entry.order = order(context, source, memory, &entry).await?;
+    if entry.order == Order::Id {
+        let size = (entry.documents, entry.bytes);
+        entry.cuts = split::cuts(source, &entry.namespace, size, context.settings.partition_size).await?;
     }
     Ok(entry)
+}
+
+/// What the shards of a cluster have of a collection. All of them read it by `_id`, in the same ranges.
+async fn parts(
+    context: &Context,
+    source: &Source,
+    (attempt, found): (&str, Found),
+    entry: &mut CatalogEntry,
+) -> Result<()> {
+    let namespace = entry.namespace.clone();
+    let owners = match &found.sharded {
+        None => vec![found.shard.clone()],
+        Some(sharded) => {
+            let map = cluster::chunks(&source.main, &namespace, sharded).await?;
+            let how = (sharded.unique, sharded.is_unsplittable);
+            entry.sharding = Some(chunks::write(&context.documents, (attempt, entry.ordinal), &map, how).await?);
+            map.shards().to_vec()
+        }
+    };
+    let mut cuts: Vec<Vec<Key>> = Vec::new();
+    for owner in &owners {
+        let shard = &source.shard(owner)?.deployment;
+        let Some(listed) = found.on(owner) else {
+            return Err(shard.side.error(format!(
+                "shard {owner} owns chunks of {namespace} and does not list it: it was dropped or created just now; try again"
+            )));
+        };
+        let indexes = catalog::indexes(shard, &namespace).await?;
+        if entry.parts.is_empty() {
+            (entry.uuid, entry.options, entry.indexes) = (listed.uuid.clone(), listed.options.clone(), indexes);
+        } else {
+            let first = &entry.parts[0].shard;
+            let differences = option_differences(&entry.options, &listed.options)
+                .into_iter()
+                .chain(index_differences(&entry.indexes, &indexes))
+                .chain((listed.uuid != entry.uuid).then(|| "its UUID is another one".to_owned()));
+            entry.disagreements.extend(differences.map(|text| format!("on shard {owner}, unlike {first}: {text}")));
+        }
+        let (documents, bytes) = catalog::size(shard, &namespace).await?;
+        entry.documents += documents;
+        entry.bytes += bytes;
+        entry.parts.push(Part { shard: owner.clone(), documents, bytes });
+        cuts.push(split::cuts(shard, &namespace, (documents, bytes), context.settings.partition_size).await?);
+    }
+    // Keys of several shards can be put in order here only where no collation orders them.
+    let is_collated = entry.options.get("collation").is_some();
+    if is_collated {
+        entry.cuts = cuts.into_iter().max_by_key(Vec::len).unwrap_or_default();
+    } else {
+        entry.cuts = cuts.concat();
+        entry.cuts.sort_by(|a, b| compare_documents(a.document(), b.document()));
+        entry.cuts.dedup_by(|a, b| compare_documents(a.document(), b.document()).is_eq());
+    }
+    Ok(())
 }
 
 /// In which order a collection will be read.
@@ -228,7 +298,8 @@ async fn bind(context: &Context, servers: &Servers) -> Result<()> {
         name: context.settings.job.to_string(),
         created: clock::wall(),
         binding: Some(Binding {
-            source: servers.source.identity.clone(),
+            source: servers.source.main.identity.clone(),
+            shards: servers.source.shard_identities(),
             target: servers.target.identity.clone(),
             filter: context.settings.filter.clone(),
             renames: context.settings.renames.clone(),
@@ -242,9 +313,18 @@ async fn bind(context: &Context, servers: &Servers) -> Result<()> {
     }
 }
 
-fn finished(entries: &[CatalogEntry], checkpoint: Checkpoint) -> Finished {
+fn finished(entries: &[CatalogEntry], checkpoints: &[Checkpoint]) -> Finished {
     let copied: Vec<&CatalogEntry> = entries.iter().filter(|entry| entry.kind.is_copied()).collect();
     let documents: u64 = copied.iter().map(|entry| entry.documents).sum();
+    let finding = |namespace: &Namespace, text| Finding { namespace: namespace.clone(), text };
+    let disagreements = entries.iter().flat_map(|entry| {
+        entry.disagreements.iter().map(|text| {
+            finding(
+                &entry.namespace,
+                format!("is not the same on all shards, and is copied as the first has it: {text}"),
+            )
+        })
+    });
     let findings = entries
         .iter()
         .filter(|entry| !entry.kind.is_copied())
@@ -255,8 +335,9 @@ fn finished(entries: &[CatalogEntry], checkpoint: Checkpoint) -> Finished {
                 entry.kind.text()
             ),
         })
+        .chain(disagreements)
         .collect();
-    let notes = match checkpoint.oldest_transaction {
+    let notes = match checkpoints.iter().filter_map(|checkpoint| checkpoint.oldest_transaction).min() {
         None => Vec::new(),
         Some(first) => copied
             .first()
@@ -269,7 +350,9 @@ fn finished(entries: &[CatalogEntry], checkpoint: Checkpoint) -> Finished {
             .into_iter()
             .collect(),
     };
-    let summary = format!("{} collections, about {documents} documents, checkpoint {}", copied.len(), checkpoint.after);
+    let after: Vec<String> = checkpoints.iter().map(|checkpoint| checkpoint.after.to_string()).collect();
+    let summary =
+        format!("{} collections, about {documents} documents, checkpoint {}", copied.len(), after.join(" and "));
     Finished { summary, findings, notes }
 }
 

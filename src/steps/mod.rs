@@ -4,6 +4,8 @@ pub mod commit;
 pub mod copy;
 pub mod discover;
 pub mod index;
+pub mod listing;
+pub mod ownership;
 pub mod plan;
 pub mod prepare;
 pub mod units;

@@ -19,7 +19,8 @@ pub async fn run(context: &Context, servers: &Servers) -> Result<Outcome> {
     driver::run_whole(context, Step::Plan, async |_claim| {
         let (_, binding) = servers.bound()?;
         let catalog = pages::read_catalog(&context.documents).await?;
-        let plan = plan::plan(&catalog, &binding.source.set_name, &binding.renames, context.settings.lanes_per_shard);
+        let shards: Vec<&str> = servers.source.shards.iter().map(|shard| shard.name.as_str()).collect();
+        let plan = plan::plan(&catalog, &shards, &binding.renames, context.settings.lanes_per_shard);
         let head = pages::write_plan(&context.documents, &plan).await?;
         let partitions: u32 = head.lanes.iter().map(|lane| lane.partitions).sum();
         let summary = format!("{partitions} partitions in {} lanes", head.lanes.len());

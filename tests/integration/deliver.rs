@@ -78,6 +78,7 @@ impl Sides {
             to: namespace,
             uuid,
             range: Range::default(),
+            ownership: None,
             created: true,
             replay: false,
             probes_all: false,
@@ -92,7 +93,7 @@ impl Sides {
 
     async fn deliver(&self, documents: &[RawDocumentBuf], extent: Extent) -> Result<Counts, Failure> {
         let documents = documents.iter().collect();
-        Ok(self.delivery.deliver(Batch { documents, extent, position: None }).await?.counts)
+        Ok(self.delivery.deliver(Batch { documents, orphans: 0, extent, position: None }).await?.counts)
     }
 
     /// Puts documents on the source as they are, `Timestamp(0, 0)` and all.

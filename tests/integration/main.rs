@@ -26,6 +26,7 @@ mod order;
 mod partitions;
 mod routers;
 mod scans;
+mod shards;
 mod store;
 mod streams;
 mod verifying;

@@ -48,6 +48,14 @@ impl Ferry {
             .set("MONGOFERRY_JOB", job)
     }
 
+    /// The same with a cluster as its source, whose shards are read directly.
+    #[must_use]
+    pub fn of_shards(self, shards: &[String], config: &str) -> Self {
+        self.unset("MONGOFERRY_SOURCE")
+            .set("MONGOFERRY_SOURCE_SHARD", shards.join(" "))
+            .set("MONGOFERRY_SOURCE_CONFIG", config)
+    }
+
     /// The same with another variable in its environment.
     #[must_use]
     pub fn set(mut self, name: &str, value: impl Into<String>) -> Self {

@@ -153,7 +153,10 @@ impl Documents<'_> {
             live.comparison.differs_by(acknowledged - digest, range);
             live.save().await?;
         }
-        match sides.match_range(range, live, self.leniency).await? {
+        let Some(source) = &sides.source else {
+            return Ok(Some(format!("{lack}in a sharded collection which documents differ is not told")));
+        };
+        match sides.match_range(source, range, live, self.leniency).await? {
             Some(At::Source(gone)) => Ok(Some(format!(
                 "{lack}the collection was {} on the source, so which documents differ cannot be told",
                 gone.text()
@@ -293,7 +296,8 @@ impl Side {
 
 /// The collection on both sides.
 struct Sides {
-    source: Side,
+    /// None where it is sharded, and so on many.
+    source: Option<Side>,
     target: Side,
 }
 
@@ -306,7 +310,7 @@ enum At {
 impl Sides {
     async fn open(documents: &Documents<'_>) -> Result<Self> {
         let Documents { servers, entry, prepared, .. } = documents;
-        let (from, to) = (&servers.source, &servers.target);
+        let (from, to) = (servers.source.home(entry)?, &servers.target);
         let newest = async |of: &Deployment| checkpoint::newest(of).await.map_err(|error| of.failed(&error));
         let (source_now, target_now) = tokio::try_join!(newest(from), newest(to))?;
         let document_size = entry.bytes / entry.documents.max(1);
@@ -324,14 +328,20 @@ impl Sides {
             not_before: target_now,
             document_size,
         };
-        Ok(Self { source, target })
+        Ok(Self { source: entry.sharding.is_none().then_some(source), target })
     }
 
     /// Holds what is left of a range against the source, block by block.
-    async fn match_range(&self, range: &Range, live: &mut Live<'_>, leniency: Leniency) -> Result<Option<At>> {
+    async fn match_range(
+        &self,
+        source: &Side,
+        range: &Range,
+        live: &mut Live<'_>,
+        leniency: Leniency,
+    ) -> Result<Option<At>> {
         let Stage::Matching { from, .. } = &live.comparison.stage else { return Ok(None) };
         let range = Range { lower: from.clone(), upper: range.upper.clone() };
-        let mut scan = self.source.scan(range.clone(), Position::Start);
+        let mut scan = source.scan(range.clone(), Position::Start);
         let mut cutter = Cutter::new(range);
         let mut held: Option<Reply> = None;
         loop {
@@ -426,7 +436,8 @@ impl Sides {
 
     /// A document as both sides have it at this moment; none where they have the same.
     async fn suspect(&self, key: &Key) -> Result<Option<Suspect>> {
-        let (source, target) = tokio::try_join!(self.source.document(key), self.target.document(key))?;
+        let Some(source) = &self.source else { return Ok(None) };
+        let (source, target) = tokio::try_join!(source.document(key), self.target.document(key))?;
         let bytes =
             |document: &'_ Option<RawDocumentBuf>| document.as_ref().map(|document| document.as_bytes().to_vec());
         Ok(Suspect::new(key, bytes(&source).as_deref(), bytes(&target).as_deref()))

@@ -7,9 +7,10 @@ use crate::model::catalog::{CatalogEntry, index_differences, option_differences}
 use crate::model::choice::CreateIndex;
 use crate::model::comparison::Leniency;
 use crate::model::finding::{Finding, Note};
-use crate::model::namespace::{Namespace, SPECIAL_DATABASES};
+use crate::model::namespace::Namespace;
 use crate::mongo::catalog::{self, Listed};
 use crate::state::pages::PreparedEntry;
+use crate::steps::listing;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// The source as it is now, by name.
@@ -39,14 +40,9 @@ impl SourceNow {
 /// # Errors
 /// Source unavailable when it was.
 pub async fn source_now(context: &Context, servers: &Servers, entries: &[CatalogEntry]) -> Result<SourceNow> {
-    let mut by_name = BTreeMap::new();
-    for database in catalog::databases(&servers.source).await? {
-        if !SPECIAL_DATABASES.contains(&database.as_str()) {
-            for listed in catalog::collections(&servers.source, &database).await? {
-                by_name.insert(listed.namespace.clone(), listed);
-            }
-        }
-    }
+    let all = listing::all(&servers.source).await?;
+    let by_name: BTreeMap<Namespace, Listed> =
+        all.into_iter().map(|(namespace, found)| (namespace, found.listed)).collect();
     let by_uuid: HashMap<&str, &Namespace> =
         by_name.values().filter_map(|listed| Some((listed.uuid.as_deref()?, &listed.namespace))).collect();
     for entry in entries.iter().filter(|entry| entry.kind.is_copied()) {
@@ -152,7 +148,7 @@ async fn changes(servers: &Servers, entry: &CatalogEntry, proven: &Proven, sourc
             for difference in option_differences(&entry.options, &now.options) {
                 texts.push(format!("was changed on the source since the job began: {difference}; {ddl}"));
             }
-            let indexes = catalog::indexes(&servers.source, &entry.namespace).await?;
+            let indexes = catalog::indexes(servers.source.home(entry)?, &entry.namespace).await?;
             for difference in index_differences(&entry.indexes, &indexes) {
                 texts.push(format!("was changed on the source since the job began: {difference}; {ddl}"));
             }

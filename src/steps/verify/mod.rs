@@ -9,6 +9,7 @@
 mod documents;
 mod metadata;
 
+use super::ownership;
 use super::units::{self, AllUnits, Finished, UnitResult, Worked};
 use crate::claim::Claim;
 use crate::context::{Context, Servers};
@@ -59,11 +60,20 @@ pub async fn run(context: &Context, servers: &Servers, named: Named) -> Result<O
     }
     let all = pages::read_catalog(&context.documents).await?;
     let source = metadata::source_now(context, servers, &all).await?;
+    ownership::ensure_unmoved(context, &servers.source, &all).await?;
     let facts = Facts::read(context).await?;
     let entries: Vec<CatalogEntry> =
         units::wanted(context, all.clone())?.into_iter().filter(|entry| entry.kind.is_copied()).collect();
     if check == (Check { verify: Verify::Full, against: Against::Proofs }) {
         facts.have_digests(&entries)?;
+    }
+    if check == (Check { verify: Verify::Full, against: Against::Source })
+        && let Some(entry) = entries.iter().find(|entry| entry.sharding.is_some())
+    {
+        return Err(Error::bad_input(format!(
+            "--against source cannot compare {}, which is sharded on the source; leave it out",
+            entry.namespace
+        )));
     }
     // By name, a share of a verify that is done is compared again whatever its result.
     let again = context.settings.namespace.is_some() && earlier.is_some();
@@ -149,7 +159,9 @@ impl Facts {
         let prepared = pages::read_prepared(documents).await?.into_iter().map(|entry| (entry.ordinal, entry)).collect();
         let mut proofs: HashMap<Ordinal, Proven> = HashMap::new();
         let mut ordinals: HashMap<Namespace, Ordinal> = HashMap::new();
-        for planned in pages::read_plan(documents).await?.lanes {
+        let lanes = pages::read_plan(documents).await?.lanes;
+        let first_shard = lanes.first().map(|planned| planned.lane.shard.clone());
+        for planned in lanes {
             let lane: Work<LaneProgress> = pages::expect(documents, &keys::lane(&planned.lane)).await?;
             let mut records = pages::read_proofs(documents, &planned.lane, lane.progress.segments).await?;
             records.extend(lane.progress.finished);
@@ -159,7 +171,13 @@ impl Facts {
                 ordinals.insert(record.partition.source.clone(), record.partition.ordinal);
                 proven.counts += record.counts;
                 proven.is_gone |= record.ending == Ending::Gone;
-                proven.ranges.push(record);
+                // The shards of a collection have the same ranges, and write into one collection.
+                let is_first = Some(&planned.lane.shard) == first_shard.as_ref();
+                let mut others = proven.ranges.iter_mut().filter(|_| !is_first);
+                match others.find(|other| other.partition.range == record.partition.range) {
+                    Some(other) => other.counts += record.counts,
+                    None => proven.ranges.push(record),
+                }
             }
         }
         // What was rejected and is on the target by now.

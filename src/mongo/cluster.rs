@@ -1,0 +1,186 @@
+//! What the config servers of a sharded cluster know: its shards, who owns what, and whether that may change
+//! (<https://www.mongodb.com/docs/manual/reference/config-database/>).
+
+use super::catalog::{hex, uuid_binary};
+use super::deployment::Deployment;
+use crate::error::{Error, Result};
+use crate::model::chunk_map::{ChunkMap, ChunkMapBuilder, Generation};
+use crate::model::namespace::Namespace;
+use crate::model::shard_key::ShardKey;
+use bson::{Bson, Document, RawBson, RawDocumentBuf, doc, rawdoc};
+use std::collections::BTreeMap;
+
+/// How many chunks a reply has at most: some megabytes.
+const REPLY_CHUNKS: u32 = 20_000;
+
+/// A collection whose documents are divided by a shard key.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sharded {
+    /// Its shard key, as it was said.
+    pub key: RawDocumentBuf,
+    /// Whether the key is unique.
+    pub unique: bool,
+    /// Its UUID in hexadecimal.
+    pub uuid: Option<String>,
+    /// Which life of its sharding it is.
+    pub generation: Generation,
+    /// Whether it is only tracked, and lies on one shard as a whole (8.0).
+    pub is_unsplittable: bool,
+}
+
+/// Who owns what, but for the chunks.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Routing {
+    /// The shard on which a database's unsharded collections live.
+    pub primaries: BTreeMap<String, String>,
+    /// The sharded collections.
+    pub sharded: BTreeMap<Namespace, Sharded>,
+}
+
+/// The cluster's id, and the shards' names with those of their replica sets.
+///
+/// # Errors
+/// Bad input when it is no config server; as [`Deployment::failed`].
+pub async fn members(config: &Deployment) -> Result<(String, BTreeMap<String, String>)> {
+    let version = find(config, "config", "version", doc! { "_id": 1 }).await?;
+    let id = version.first().and_then(|version| version.get_object_id("clusterId").ok()).map(|id| id.to_hex());
+    let Some(id) = id else {
+        return Err(Error::bad_input(format!(
+            "{} has no sharded cluster's configuration (config.version); --source-config is the connection string of the cluster's config servers",
+            config.identity
+        )));
+    };
+    let shards = find(config, "config", "shards", doc! {}).await?;
+    let shards = shards.iter().filter_map(|shard| {
+        // `rs0/host1:27017,host2:27017`
+        let set = shard.get_str("host").ok()?.split('/').next()?;
+        Some((shard.get_str("_id").ok()?.to_owned(), set.to_owned()))
+    });
+    Ok((id, shards.collect()))
+}
+
+/// What a shard says of itself: its name, and the id of its cluster. None when it is no shard.
+///
+/// # Errors
+/// As [`Deployment::failed`].
+pub async fn shard_identity(shard: &Deployment) -> Result<Option<(String, String)>> {
+    let found = find(shard, "admin", "system.version", doc! { "_id": "shardIdentity" }).await?;
+    Ok(found.first().and_then(|identity| {
+        let cluster = identity.get_object_id("clusterId").ok()?.to_hex();
+        Some((identity.get_str("shardName").ok()?.to_owned(), cluster))
+    }))
+}
+
+/// Who owns what.
+///
+/// # Errors
+/// As [`Deployment::failed`].
+pub async fn routing(config: &Deployment) -> Result<Routing> {
+    let databases = find(config, "config", "databases", doc! {}).await?;
+    let primaries = databases.iter().filter_map(|database| {
+        Some((database.get_str("_id").ok()?.to_owned(), database.get_str("primary").ok()?.to_owned()))
+    });
+    let mut routing = Routing { primaries: primaries.collect(), sharded: BTreeMap::new() };
+    for collection in find(config, "config", "collections", doc! { "dropped": { "$ne": true } }).await? {
+        let Some((namespace, sharded)) = sharded(&collection) else {
+            return Err(config
+                .side
+                .error(format!("config.collections has an entry that makes no sense: {collection}")));
+        };
+        routing.sharded.insert(namespace, sharded);
+    }
+    Ok(routing)
+}
+
+fn sharded(collection: &Document) -> Option<(Namespace, Sharded)> {
+    let (db, name) = collection.get_str("_id").ok()?.split_once('.')?;
+    let uuid = match collection.get("uuid") {
+        Some(Bson::Binary(binary)) => Some(hex(&binary.bytes)),
+        _ => None,
+    };
+    let generation = Generation {
+        epoch: collection.get_object_id("lastmodEpoch").ok()?,
+        timestamp: collection.get_timestamp("timestamp").ok(),
+    };
+    let key = RawDocumentBuf::try_from(collection.get_document("key").ok()?).ok()?;
+    let unique = collection.get_bool("unique").unwrap_or(false);
+    let is_unsplittable = collection.get_bool("unsplittable").unwrap_or(false);
+    Some((Namespace::new(db, name), Sharded { key, unique, uuid, generation, is_unsplittable }))
+}
+
+/// All chunks of a collection.
+///
+/// # Errors
+/// Unavailable where they do not fit together: they change just now.
+pub async fn chunks(config: &Deployment, namespace: &Namespace, sharded: &Sharded) -> Result<ChunkMap> {
+    let unfit = |why: String| {
+        config
+            .side
+            .error(format!("the chunks of {namespace} do not fit together: {why}; stop the balancer and try again"))
+    };
+    // From 5.0 on, when timestamps came, chunks name their collection by its UUID.
+    let by_uuid = sharded.generation.timestamp.and(sharded.uuid.as_deref()).and_then(uuid_binary);
+    let filter = match by_uuid.map(RawBson::try_from) {
+        Some(Ok(uuid)) => rawdoc! { "uuid": uuid },
+        _ => rawdoc! { "ns": namespace.to_string() },
+    };
+    let command = rawdoc! {
+        "find": "chunks",
+        "filter": filter,
+        "sort": { "min": 1 },
+        "batchSize": REPLY_CHUNKS as i32,
+        "readConcern": { "level": "majority" },
+        "comment": config.comment().0.as_str(),
+    };
+    let key = ShardKey::parse(&sharded.key).map_err(unfit)?;
+    let mut map = ChunkMapBuilder::new(key, sharded.generation);
+    let mut pushed = Ok(());
+    let read = async {
+        let cursor = config.cursor("config", command, REPLY_CHUNKS).await?;
+        cursor
+            .for_each(|chunk| {
+                if pushed.is_ok() {
+                    pushed = map.push(chunk);
+                }
+            })
+            .await
+    };
+    read.await.map_err(|error| config.failed(&error).during(format!("reading the chunks of {namespace}")))?;
+    pushed.and_then(|()| map.finish()).map_err(unfit)
+}
+
+/// Makes sure that nothing moves documents between shards: the balancer is off, and no migration goes on.
+///
+/// # Errors
+/// Bad input, with the command that stops it.
+pub async fn ensure_still(config: &Deployment) -> Result<()> {
+    let settings = find(config, "config", "settings", doc! { "_id": "balancer" }).await?;
+    let is_off = settings.first().is_some_and(|balancer| {
+        balancer.get_bool("stopped").unwrap_or(false) || balancer.get_str("mode").is_ok_and(|mode| mode == "off")
+    });
+    if !is_off {
+        return Err(Error::bad_input(
+            "the source's balancer is on, and may move documents between shards while they are read; stop it with `sh.stopBalancer()` on a mongos until the job is committed",
+        ));
+    }
+    if let Some(migration) = find(config, "config", "migrations", doc! {}).await?.first() {
+        return Err(Error::bad_input(format!(
+            "a migration goes on in the source: {} from {} to {}; wait until it has ended",
+            migration.get_str("ns").unwrap_or("a chunk"),
+            migration.get_str("fromShard").unwrap_or("a shard"),
+            migration.get_str("toShard").unwrap_or("another"),
+        )));
+    }
+    Ok(())
+}
+
+async fn find(deployment: &Deployment, database: &str, collection: &str, filter: Document) -> Result<Vec<Document>> {
+    let command = doc! {
+        "find": collection,
+        "filter": filter,
+        "sort": { "_id": 1 },
+        "readConcern": { "level": "majority" },
+    };
+    let found = deployment.collect(database, command).await;
+    found.map_err(|error| deployment.failed(&error).during(format!("reading {database}.{collection}")))
+}

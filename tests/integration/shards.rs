@@ -1,0 +1,276 @@
+//! Sharded clusters as a source: every shard read directly, what it does not own left out.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use futures_util::TryStreamExt;
+use mongodb::Client;
+use mongodb::bson::{Bson, Document, RawBson, RawDocumentBuf, Timestamp, doc};
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::TestRunner;
+use rustix::process::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::support::bson_values::any_value;
+use crate::support::cluster::{Cluster, ClusterOptions, shared_cluster};
+use crate::support::ferry::Ferry;
+use crate::support::running::Running;
+use crate::support::servers::{Failure, shared_source, shared_target};
+
+/// Far more than anything here takes: only a hang reaches it.
+const AT_MOST: Duration = Duration::from_secs(120);
+
+/// A job that copies one database of a cluster.
+struct Job {
+    ferry: Ferry,
+    on_target: Client,
+    database: String,
+    directory: TempDir,
+}
+
+impl Job {
+    async fn new(cluster: &Cluster, database: &str) -> Result<Self, Failure> {
+        let target = shared_target().await?;
+        let directory = tempfile::tempdir()?;
+        let ferry = Ferry::new(directory.path(), "", &target.uri(), "job")
+            .of_shards(&cluster.shard_uris(), &cluster.config_uri())
+            .set("MONGOFERRY_INCLUDE", database)
+            .set("MONGOFERRY_CHECKPOINT_NAMESPACE", format!("mongoshake.{database}"))
+            .set("MONGOFERRY_SAVE_INTERVAL", "20ms");
+        let on_target = Client::with_uri_str(target.uri()).await?;
+        Ok(Self { ferry, on_target, database: database.to_owned(), directory })
+    }
+
+    /// The bytes of all documents of a collection of the target, by their `_id`, which is a number.
+    async fn arrived(&self, collection: &str) -> Result<BTreeMap<i32, Vec<u8>>, Failure> {
+        all(&self.on_target, &self.database, collection).await
+    }
+
+    fn state(&self, key: &str) -> Result<Value, Failure> {
+        let path: &Path = self.directory.path();
+        Ok(serde_json::from_slice(&std::fs::read(path.join("state/job").join(key))?)?)
+    }
+
+    /// How many orphans were left out.
+    fn orphans(&self) -> Result<u64, Failure> {
+        Ok(self.state("steps/copy.json")?["progress"]["counts"]["orphans"].as_u64().unwrap_or(0))
+    }
+}
+
+async fn all(client: &Client, database: &str, collection: &str) -> Result<BTreeMap<i32, Vec<u8>>, Failure> {
+    let collection = client.database(database).collection::<RawDocumentBuf>(collection);
+    let mut documents = collection.find(doc! {}).await?;
+    let mut found = BTreeMap::new();
+    while let Some(document) = documents.try_next().await? {
+        let id = document.get_i32("_id").map_err(|error| error.to_string())?;
+        if found.insert(id, document.into_bytes()).is_some() {
+            return Err(format!("_id {id} is there twice").into());
+        }
+    }
+    Ok(found)
+}
+
+/// Documents whose key `k` has every type, and `a` some numbers.
+fn documents(count: i32) -> Vec<Document> {
+    // Arrays are no keys, MaxKey is in no chunk, and a server puts its own time in the place of an empty one.
+    let empty = RawBson::Timestamp(Timestamp { time: 0, increment: 0 });
+    let may_be_key = move |value: &RawBson| !matches!(value, RawBson::Array(_) | RawBson::MaxKey) && *value != empty;
+    let strategy = any_value().prop_filter("no key", may_be_key);
+    let mut runner = TestRunner::deterministic();
+    (0..count)
+        .filter_map(|id| {
+            let key = strategy.new_tree(&mut runner).expect("a value").current();
+            let mut document = doc! {"_id": id, "a": id % 10, "text": "t".repeat(300)};
+            // A key that is not there counts as null.
+            if id % 50 > 0 {
+                document.insert("k", Bson::try_from(key).ok()?);
+            }
+            Some(document)
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn what_shards_own_arrives_once_and_their_orphans_do_not() -> Result<(), Failure> {
+    let cluster = shared_cluster().await?;
+    let database = "direct";
+    cluster.create_database(database, "s0").await?;
+    let job = Job::new(cluster, database).await?;
+    cluster.shard_collection("direct.ranged", doc! {"k": 1}, doc! {}).await?;
+    for at in [Bson::from(0), Bson::from("m"), Bson::Boolean(true)] {
+        cluster.split("direct.ranged", doc! {"k": at}).await?;
+    }
+    for min in [Bson::from(0), Bson::Boolean(true)] {
+        cluster.move_chunk("direct.ranged", doc! {"k": min}, "s1").await?;
+    }
+    cluster.shard_collection("direct.hashed", doc! {"k": "hashed"}, doc! {"numInitialChunks": 6}).await?;
+    cluster.shard_collection("direct.compound", doc! {"a": 1, "k": "hashed"}, doc! {}).await?;
+    cluster.split("direct.compound", doc! {"a": 5, "k": 0_i64}).await?;
+    cluster.move_chunk("direct.compound", doc! {"a": 5, "k": 0_i64}, "s1").await?;
+    // Everything on both shards: what one owns is an orphan on the other.
+    let planted = documents(4_000);
+    let collections = ["ranged", "hashed", "compound"];
+    for collection in collections {
+        for shard in ["s0", "s1"] {
+            cluster.plant(shard, &format!("{database}.{collection}"), planted.clone()).await?;
+        }
+    }
+    // Left behind where nothing of it is owned.
+    cluster.plant("s0", "direct.plain", planted[..10].to_vec()).await?;
+    cluster.plant("s1", "direct.plain", planted[..20].to_vec()).await?;
+    cluster.shard_collection("direct.leftover", doc! {"k": 1}, doc! {}).await?;
+    cluster.plant("s0", "direct.leftover", planted[..30].to_vec()).await?;
+    cluster.plant("s1", "direct.leftover", planted[..40].to_vec()).await?;
+
+    let slow = job.ferry.clone().set("MONGOFERRY_MAX_DOCUMENTS_PER_SECOND", "5000");
+    for kill in 0..5 {
+        let mut run = Running::start(&slow, &["step", "all"])?;
+        run.has_written(&slow, kill * 2_000 + 200).await?;
+        run.signal(Signal::KILL)?;
+        run.ended_within(AT_MOST).await?;
+    }
+    job.ferry.clone().set("MONGOFERRY_VERIFY", "full").run(&["step", "all"]).await.expect(0);
+
+    let mut orphans = 0;
+    for collection in collections {
+        let namespace = format!("{database}.{collection}");
+        let mut expected = BTreeMap::new();
+        for shard in ["s0", "s1"] {
+            let stored = all(&cluster.shard_client(shard).await?, database, collection).await?;
+            let owned = cluster.owned(shard, &namespace).await?;
+            assert!(owned.len() > 100, "{shard} owns {} documents of {namespace}", owned.len());
+            orphans += (stored.len() - owned.len()) as u64;
+            for document in owned {
+                let id = document.get_i32("_id")?;
+                assert!(expected.insert(id, stored[&id].clone()).is_none(), "{namespace}: {id} has two owners");
+            }
+        }
+        assert_eq!(expected.len(), planted.len(), "{namespace}");
+        assert!(job.arrived(collection).await? == expected, "{namespace}");
+    }
+    assert_eq!(job.arrived("plain").await?.len(), 10);
+    assert_eq!(job.arrived("leftover").await?.len(), 30);
+    assert_eq!(job.orphans()?, orphans);
+
+    let checkpoints = job.on_target.database("mongoshake").collection::<Document>(database);
+    let mut names = checkpoints.distinct("name", doc! {}).await?;
+    names.sort_by_key(ToString::to_string);
+    assert_eq!(names, [Bson::from("rs0"), Bson::from("rs1")]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn one_id_on_two_shards_is_a_finding_and_a_document_that_moved_is_none() -> Result<(), Failure> {
+    let cluster = shared_cluster().await?;
+    cluster.create_database("twice", "s0").await?;
+    cluster.shard_collection("twice.c", doc! {"k": 1}, doc! {}).await?;
+    cluster.split("twice.c", doc! {"k": 0}).await?;
+    cluster.move_chunk("twice.c", doc! {"k": 0}, "s1").await?;
+    cluster.plant("s0", "twice.c", [doc! {"_id": 1, "k": -1}, doc! {"_id": 2, "k": -2}]).await?;
+    cluster.plant("s1", "twice.c", [doc! {"_id": 1, "k": 1}, doc! {"_id": 3, "k": 3}]).await?;
+    let job = Job::new(cluster, "twice").await?;
+    let ran = job.ferry.run(&["step", "all"]).await.expect(4);
+    assert!(ran.stderr.contains("two shards"), "{ran:?}");
+    assert_eq!(job.arrived("c").await?.into_keys().collect::<Vec<_>>(), [1, 2, 3]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn lanes_of_all_shards_are_copied_by_processes_side_by_side() -> Result<(), Failure> {
+    let cluster = shared_cluster().await?;
+    cluster.create_database("lanes", "s1").await?;
+    cluster.shard_collection("lanes.c", doc! {"k": "hashed"}, doc! {"numInitialChunks": 4}).await?;
+    let planted = documents(6_000);
+    for shard in ["s0", "s1"] {
+        cluster.plant(shard, "lanes.c", planted.clone()).await?;
+    }
+    let job = Job::new(cluster, "lanes").await?;
+    let ferry = job.ferry.clone().set("MONGOFERRY_LANES_PER_SHARD", "2").set("MONGOFERRY_PARTITION_SIZE", "100KB");
+    for step in ["discover", "plan", "prepare"] {
+        ferry.run(&["step", step]).await.expect(0);
+    }
+    let mut first = Running::start(&ferry, &["step", "copy", "--shard", "s0", "--lane", "0"])?;
+    first.has_written(&ferry, 1).await?;
+    first.signal(Signal::KILL)?;
+    first.ended_within(AT_MOST).await?;
+    let lanes = [("s0", "0"), ("s0", "1"), ("s1", "0"), ("s1", "1")];
+    let runs: Result<Vec<Running>, Failure> = lanes
+        .into_iter()
+        .map(|(shard, lane)| Running::start(&ferry, &["step", "copy", "--shard", shard, "--lane", lane]))
+        .collect();
+    for run in runs? {
+        run.ended_within(AT_MOST).await?.expect(0);
+    }
+    for step in ["index", "verify", "commit"] {
+        ferry.run(&["step", step]).await.expect(0);
+    }
+    let arrived = job.arrived("c").await?;
+    assert_eq!(arrived.len(), planted.len());
+    assert_eq!(job.orphans()?, planted.len() as u64);
+    let refused = ferry.run(&["step", "copy", "--shard", "rs0", "--lane", "0"]).await.expect(2);
+    assert!(refused.stderr.contains("s0/0") && refused.stderr.contains("s1/1"), "{refused:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_chunk_that_moved_and_a_balancer_that_runs_are_noticed() -> Result<(), Failure> {
+    let cluster = Cluster::start(ClusterOptions::default()).await?;
+    cluster.create_database("guarded", "s0").await?;
+    cluster.shard_collection("guarded.c", doc! {"k": 1}, doc! {}).await?;
+    cluster.split("guarded.c", doc! {"k": 0}).await?;
+    cluster.plant("s0", "guarded.c", (-5..5).map(|k| doc! {"_id": k, "k": k})).await?;
+    let job = Job::new(&cluster, "guarded").await?;
+
+    cluster.set_balancer(true).await?;
+    let refused = job.ferry.run(&["step", "all"]).await.expect(2);
+    assert!(refused.stderr.contains("balancer") && refused.stderr.contains("sh.stopBalancer()"), "{refused:?}");
+    cluster.set_balancer(false).await?;
+    for step in ["discover", "plan", "prepare", "copy"] {
+        job.ferry.run(&["step", step]).await.expect(0);
+    }
+    // Away and back: the bounds and owners are what they were.
+    cluster.move_there_and_back("guarded.c", doc! {"k": 0}, "s1").await?;
+    let noticed = job.ferry.run(&["step", "all"]).await.expect(1);
+    assert!(noticed.stderr.contains("guarded.c") && noticed.stderr.contains("became"), "{noticed:?}");
+    assert!(job.state("steps/commit.json").is_err());
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_orphan_can_be_copied_or_stop_the_copy() -> Result<(), Failure> {
+    let cluster = shared_cluster().await?;
+    cluster.create_database("orphans", "s0").await?;
+    cluster.shard_collection("orphans.c", doc! {"k": 1}, doc! {}).await?;
+    cluster.split("orphans.c", doc! {"k": 0}).await?;
+    cluster.move_chunk("orphans.c", doc! {"k": 0}, "s1").await?;
+    cluster.plant("s0", "orphans.c", [doc! {"_id": 1, "k": -1}, doc! {"_id": 2, "k": 2}]).await?;
+    let job = Job::new(cluster, "orphans").await?;
+    let failing = job.ferry.clone().set("MONGOFERRY_ORPHANS", "fail");
+    let stopped = failing.run(&["step", "all"]).await.expect(1);
+    assert!(stopped.stderr.contains("Int32(2)") && stopped.stderr.contains("cleanupOrphaned"), "{stopped:?}");
+    job.ferry.clone().set("MONGOFERRY_ORPHANS", "copy").run(&["step", "all"]).await.expect(0);
+    assert_eq!(job.arrived("c").await?.into_keys().collect::<Vec<_>>(), [1, 2]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn shards_that_are_not_the_clusters_are_refused() -> Result<(), Failure> {
+    let cluster = shared_cluster().await?;
+    let job = Job::new(cluster, "refused").await?;
+    let (shards, config) = (cluster.shard_uris(), cluster.config_uri());
+    let other = shared_source().await?.uri();
+    let twice = [shards[0].clone(), shards[1].clone(), shards[0].clone()];
+    let with_other = [shards[0].clone(), shards[1].clone(), other.clone()];
+    for (shards, config, parts) in [
+        (&shards[..1], &config, ["s1", "rs1"]),
+        (&twice, &config, ["two of --source-shard", "s0"]),
+        (&with_other, &config, ["no shard of a sharded cluster", "--source-shard"]),
+        (&shards, &other, ["--source-config", "config.version"]),
+    ] {
+        let refused = job.ferry.clone().of_shards(shards, config).run(&["step", "all"]).await.expect(2);
+        assert!(parts.iter().all(|part| refused.stderr.contains(part)), "{parts:?}: {refused:?}");
+    }
+    Ok(())
+}
