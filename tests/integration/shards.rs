@@ -238,6 +238,31 @@ async fn a_chunk_that_moved_and_a_balancer_that_runs_are_noticed() -> Result<(),
     Ok(())
 }
 
+/// Before 5.0 chunks name their collection by its name.
+#[tokio::test]
+async fn shards_of_4_4_are_read_as_well() -> Result<(), Failure> {
+    let cluster = Cluster::start(ClusterOptions { version: Some("4.4.2".to_owned()), ..Default::default() }).await?;
+    cluster.create_database("older", "s0").await?;
+    cluster.shard_collection("older.c", doc! {"k": 1}, doc! {}).await?;
+    cluster.split("older.c", doc! {"k": 0}).await?;
+    cluster.move_chunk("older.c", doc! {"k": 0}, "s1").await?;
+    for shard in ["s0", "s1"] {
+        cluster.plant(shard, "older.c", (-50..50).map(|k| doc! {"_id": k, "k": k, "of": shard})).await?;
+    }
+    let job = Job::new(&cluster, "older").await?;
+    job.ferry.run(&["step", "all"]).await.expect(0);
+    let arrived = job.on_target.database("older").collection::<Document>("c");
+    let mut documents = arrived.find(doc! {}).await?;
+    let mut count = 0;
+    while let Some(document) = documents.try_next().await? {
+        let owner = if document.get_i32("k")? < 0 { "s0" } else { "s1" };
+        assert_eq!(document.get_str("of")?, owner, "{document}");
+        count += 1;
+    }
+    assert_eq!((count, job.orphans()?), (100, 100));
+    Ok(())
+}
+
 #[tokio::test]
 async fn an_orphan_can_be_copied_or_stop_the_copy() -> Result<(), Failure> {
     let cluster = shared_cluster().await?;
