@@ -237,7 +237,7 @@ impl Run {
             uuid: prepared.uuid.clone(),
             range: spec.range.clone(),
             ownership,
-            created: prepared.created,
+            created: prepared.created && self.origin.ownerships.can_tell(spec),
             replay,
             // What an attempt in another order has sent may be anywhere.
             probes_all: open.by_id && open.attempt > 0,

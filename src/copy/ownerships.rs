@@ -53,7 +53,7 @@ impl Ownerships {
             shards: HashMap::new(),
             open: Mutex::default(),
         };
-        if source.is_cluster && ownerships.orphans != Orphans::Copy {
+        if source.is_cluster {
             let all = pages::read_catalog(&context.documents).await?;
             let sharded = all.into_iter().filter(|entry| entry.sharding.is_some());
             ownerships.entries = sharded.map(|entry| (entry.ordinal, entry)).collect();
@@ -65,7 +65,14 @@ impl Ownerships {
         Ok(ownerships)
     }
 
-    /// What the shard, which `source` leads to, owns of a partition's collection; none where that is not sharded.
+    /// Whether the lane can tell its own documents on the target from those of other shards' lanes. Where orphans are copied
+    /// as well it cannot, and changes nothing that is there already.
+    pub fn can_tell(&self, spec: &PartitionSpec) -> bool {
+        self.orphans != Orphans::Copy || !self.entries.contains_key(&spec.ordinal)
+    }
+
+    /// What the shard, which `source` leads to, owns of a partition's collection; none where that is not sharded, or orphans
+    /// are copied as well.
     ///
     /// # Errors
     /// Those of the state store.
@@ -75,6 +82,9 @@ impl Ownerships {
         else {
             return Ok(None);
         };
+        if self.orphans == Orphans::Copy {
+            return Ok(None);
+        }
         let mut open = self.open.lock().await;
         if let Some(ownership) = open.get(&spec.ordinal).and_then(Weak::upgrade) {
             return Ok(Some(ownership));

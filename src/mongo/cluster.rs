@@ -50,13 +50,16 @@ pub async fn members(config: &Deployment) -> Result<(String, BTreeMap<String, St
             config.identity
         )));
     };
-    let shards = find(config, "config", "shards", doc! {}).await?;
-    let shards = shards.iter().filter_map(|shard| {
+    let mut members = BTreeMap::new();
+    for shard in find(config, "config", "shards", doc! {}).await? {
+        let (Ok(name), Ok(host)) = (shard.get_str("_id"), shard.get_str("host")) else {
+            return Err(nonsense(config, "shards", &shard));
+        };
         // `rs0/host1:27017,host2:27017`
-        let set = shard.get_str("host").ok()?.split('/').next()?;
-        Some((shard.get_str("_id").ok()?.to_owned(), set.to_owned()))
-    });
-    Ok((id, shards.collect()))
+        let set = host.split('/').next().unwrap_or(host);
+        members.insert(name.to_owned(), set.to_owned());
+    }
+    Ok((id, members))
 }
 
 /// What a shard says of itself: its name, and the id of its cluster. None when it is no shard.
@@ -76,16 +79,16 @@ pub async fn shard_identity(shard: &Deployment) -> Result<Option<(String, String
 /// # Errors
 /// As [`Deployment::failed`].
 pub async fn routing(config: &Deployment) -> Result<Routing> {
-    let databases = find(config, "config", "databases", doc! {}).await?;
-    let primaries = databases.iter().filter_map(|database| {
-        Some((database.get_str("_id").ok()?.to_owned(), database.get_str("primary").ok()?.to_owned()))
-    });
-    let mut routing = Routing { primaries: primaries.collect(), sharded: BTreeMap::new() };
+    let mut routing = Routing::default();
+    for database in find(config, "config", "databases", doc! {}).await? {
+        let (Ok(name), Ok(primary)) = (database.get_str("_id"), database.get_str("primary")) else {
+            return Err(nonsense(config, "databases", &database));
+        };
+        routing.primaries.insert(name.to_owned(), primary.to_owned());
+    }
     for collection in find(config, "config", "collections", doc! { "dropped": { "$ne": true } }).await? {
         let Some((namespace, sharded)) = sharded(&collection) else {
-            return Err(config
-                .side
-                .error(format!("config.collections has an entry that makes no sense: {collection}")));
+            return Err(nonsense(config, "collections", &collection));
         };
         routing.sharded.insert(namespace, sharded);
     }
@@ -172,6 +175,11 @@ pub async fn ensure_still(config: &Deployment) -> Result<()> {
         )));
     }
     Ok(())
+}
+
+/// An entry that was passed over would be data that is left out.
+fn nonsense(config: &Deployment, collection: &str, entry: &Document) -> Error {
+    config.side.error(format!("config.{collection} has an entry that makes no sense: {entry}"))
 }
 
 async fn find(deployment: &Deployment, database: &str, collection: &str, filter: Document) -> Result<Vec<Document>> {

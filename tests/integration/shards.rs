@@ -281,6 +281,33 @@ async fn an_orphan_can_be_copied_or_stop_the_copy() -> Result<(), Failure> {
 }
 
 #[tokio::test]
+async fn a_lane_that_copies_orphans_and_goes_on_deletes_nothing_of_other_shards() -> Result<(), Failure> {
+    let cluster = shared_cluster().await?;
+    cluster.create_database("copied", "s0").await?;
+    cluster.shard_collection("copied.c", doc! {"k": 1}, doc! {}).await?;
+    cluster.split("copied.c", doc! {"k": 0}).await?;
+    cluster.move_chunk("copied.c", doc! {"k": 0}, "s1").await?;
+    // Neighbours by `_id` are on different shards.
+    for (shard, first, sign) in [("s0", 0, -1), ("s1", 1, 1)] {
+        let ids = (first..6_000).step_by(2);
+        let documents = ids.map(|id| doc! {"_id": id, "k": sign * (id + 1), "text": "t".repeat(300)});
+        cluster.plant(shard, "copied.c", documents).await?;
+    }
+    let job = Job::new(cluster, "copied").await?;
+    let ferry = job.ferry.clone().set("MONGOFERRY_ORPHANS", "copy");
+    let slow = ferry.clone().set("MONGOFERRY_MAX_DOCUMENTS_PER_SECOND", "3000");
+    for kill in 0..3 {
+        let mut run = Running::start(&slow, &["step", "all"])?;
+        run.has_written(&slow, kill * 1_500 + 200).await?;
+        run.signal(Signal::KILL)?;
+        run.ended_within(AT_MOST).await?;
+    }
+    ferry.run(&["step", "all"]).await.expect(0);
+    assert_eq!(job.arrived("c").await?.len(), 6_000);
+    Ok(())
+}
+
+#[tokio::test]
 async fn shards_that_are_not_the_clusters_are_refused() -> Result<(), Failure> {
     let cluster = shared_cluster().await?;
     let job = Job::new(cluster, "refused").await?;
