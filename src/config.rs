@@ -19,6 +19,7 @@ use crate::model::job_name::JobName;
 use crate::model::limit::{Quantity, RateLimits};
 use crate::model::namespace::{Filter, Namespace, Pattern, Renames};
 use crate::model::size;
+use crate::model::target_sharding::ShardingChoices;
 use crate::telemetry::LogFormat;
 use layer::{
     AGAINST, CREATE_INDEX, EXISTING, Given, LOG_FORMATS, LOG_LEVELS, Layers, ON_CONFLICT, ORPHANS, Places, READ_ORDER,
@@ -77,6 +78,10 @@ const DEFAULT_MAX_READERS: u32 = 16;
 /// More writers than a server has cores get nothing more out of it.
 const WRITERS_RANGE: RangeInclusive<u32> = 1..=crate::copy::partition::IN_FLIGHT as u32;
 const DEFAULT_MAX_WRITERS: u32 = 8;
+
+/// Cutting one takes a server some milliseconds; more than a thousand for each collection is left to the balancer.
+const DEFAULT_MAX_INITIAL_CHUNKS: u32 = 1_000;
+const INITIAL_CHUNKS_RANGE: RangeInclusive<u32> = 1..=100_000;
 
 /// What MongoShake calls it when nobody says otherwise (`checkpoint.storage.db`, `checkpoint.storage.collection`).
 const DEFAULT_CHECKPOINT_NAMESPACE: (&str, &str) = ("mongoshake", "ckpt_default");
@@ -155,6 +160,10 @@ pub struct Settings {
     pub drop_committed: bool,
     /// What happens to documents that a shard does not own.
     pub orphans: Orphans,
+    /// How collections are sharded in a target that is a sharded cluster.
+    pub sharding: ShardingChoices,
+    /// How many chunks a collection gets there at most before there are documents.
+    pub max_initial_chunks: usize,
     /// What happens to a foreign document in the way.
     pub on_conflict: OnConflict,
     /// How many documents servers may refuse before the copy stops.
@@ -304,6 +313,15 @@ impl Resolver<'_> {
             existing,
             drop_committed: self.layers.flags.drop_committed,
             orphans: self.word("orphans", ORPHANS, &Orphans::ALL)?.unwrap_or_default(),
+            sharding: ShardingChoices {
+                keep_unsharded: self.patterns("keep-unsharded")?,
+                keep_sharding: self.patterns("keep-sharding")?,
+                keys: self.layers.file.as_ref().map(|(_, content)| content.shard_keys.clone()).unwrap_or_default(),
+                zones: self.word("zones", YES_NO, &[true, false])?.unwrap_or_default(),
+            },
+            max_initial_chunks: self
+                .number("max-initial-chunks", INITIAL_CHUNKS_RANGE)?
+                .unwrap_or(DEFAULT_MAX_INITIAL_CHUNKS) as usize,
             on_conflict: self.word("on-conflict", ON_CONFLICT, &OnConflict::ALL)?.unwrap_or_default(),
             max_rejected: self
                 .parsed("max-rejected", |text| {

@@ -95,6 +95,11 @@ impl Context {
             ),
         );
         let servers = Servers { source: source?, target: target?, job };
+        if self.settings.fence_writes && servers.target.is_mongos() {
+            return Err(Error::bad_input(
+                "--fence-writes yes does not go with a mongos as the target, since each shard would have to know all sessions; leave it out",
+            ));
+        }
         if let (true, Err(reason)) = (self.settings.fence_writes, servers.target.connector()) {
             return Err(Error::bad_input(format!(
                 "--fence-writes yes does not go with {reason}, which the target's connection string asks for; leave out one of them"

@@ -112,7 +112,7 @@ async fn retry_all(
     let mut retried = Retried { settled: 0, left: Vec::new() };
     for (namespace, rejected) in by_namespace(rejected) {
         let entry = collection(&prepared, &rejected, &namespace)?;
-        let delivery = delivery(context, servers, &writers, claim, not_before, (&namespace, entry));
+        let delivery = delivery(context, servers, &writers, claim, not_before, (&namespace, entry))?;
         for batch in batches(rejected) {
             let settlement = try_again(&delivery, &batch).await?;
             let left: HashSet<&Key> = settlement.rejected.iter().map(|one| &one.id).collect();
@@ -158,15 +158,16 @@ fn delivery(
     claim: &Arc<Claim<StepProgress>>,
     not_before: Optime,
     (from, entry): (&Namespace, &PreparedEntry),
-) -> Delivery<StepProgress> {
+) -> Result<Delivery<StepProgress>> {
     let lane = LaneName { shard: servers.source.main.identity.set_name.clone(), number: 0 };
-    Delivery {
+    Ok(Delivery {
         source: servers.source.main.clone(),
         target: servers.target.clone(),
         writers: Arc::clone(writers),
         from: from.clone(),
         to: entry.target.clone(),
         uuid: entry.uuid.clone(),
+        locator: entry.locator()?,
         range: Range::default(),
         ownership: None,
         created: entry.created,
@@ -179,7 +180,7 @@ fn delivery(
         rejects: Arc::new(Rejects::new(context.documents.clone(), lane, u64::MAX)),
         claim: Arc::clone(claim),
         empty_probes: AtomicUsize::new(0),
-    }
+    })
 }
 
 /// Cut so that a batch's documents are held at once.
@@ -203,7 +204,7 @@ async fn try_again(delivery: &Delivery<StepProgress>, ids: &[Key]) -> Result<Set
     let Delivery { source, from, not_before, .. } = delivery;
     let found = read::documents_with(source, from, ids, Some(*not_before)).await;
     let found = found.map_err(|error| source.failed(&error).during(format!("reading {from}")))?;
-    let documents: Documents = ids.iter().filter_map(|id| found.get(id)).collect();
+    let documents: Documents = ids.iter().filter_map(|id| found.get(id)?.first()).collect();
     let mut settlement = delivery.write(&documents, &Extent::Scattered).await?;
     let gone = ids.iter().filter(|id| !found.contains_key(id)).cloned().collect();
     delivery.settle_gone(gone, &mut settlement).await?;

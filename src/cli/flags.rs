@@ -120,6 +120,8 @@ pub(super) struct TargetFlags {
     #[arg(long)]
     drop_committed: bool,
     #[command(flatten)]
+    sharding: ShardingFlags,
+    #[command(flatten)]
     refused: RefusedFlags,
     /// Build indexes not at all; in the background, while documents arrive (unique and TTL indexes wait for the end); or
     /// when all documents are there [default: foreground] [env: MONGOFERRY_CREATE_INDEX]
@@ -150,6 +152,7 @@ impl TargetFlags {
     pub(super) fn take_into(&self, raw: &mut RawArguments) {
         raw.set("existing", &self.existing);
         raw.drop_committed = self.drop_committed;
+        self.sharding.take_into(raw);
         self.refused.take_into(raw);
         raw.set("create-index", &self.create_index);
         raw.set("fence-writes", &self.fence_writes);
@@ -157,6 +160,36 @@ impl TargetFlags {
         raw.set("checkpoint-uri", &self.checkpoint_uri);
         raw.set("checkpoint-namespace", &self.checkpoint_namespace);
         raw.accept_findings = self.accept_findings;
+    }
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "In the target")]
+pub(super) struct ShardingFlags {
+    /// On a target that is a sharded cluster: do not shard this, by the source's name, written as for --include [default:
+    /// none] [env: MONGOFERRY_KEEP_UNSHARDED]
+    #[arg(long, value_name = "NS")]
+    keep_unsharded: Vec<String>,
+    /// With --existing keep: copy this into a collection that the target shards in another way than it would be, or not at
+    /// all [default: none] [env: MONGOFERRY_KEEP_SHARDING]
+    #[arg(long, value_name = "NS")]
+    keep_sharding: Vec<String>,
+    /// Whether the source's zones of keys are made in the target as well, whose shards must be in zones of these names
+    /// [default: no] [env: MONGOFERRY_ZONES]
+    #[arg(long, value_name = "CHOICE", value_parser = Suggested(layer::YES_NO))]
+    zones: Option<String>,
+    /// How many chunks a collection gets in the target at most before it has documents, 1 to 100000 [default: 1000] [env:
+    /// MONGOFERRY_MAX_INITIAL_CHUNKS]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    max_initial_chunks: Option<String>,
+}
+
+impl ShardingFlags {
+    fn take_into(&self, raw: &mut RawArguments) {
+        raw.set("keep-unsharded", &self.keep_unsharded);
+        raw.set("keep-sharding", &self.keep_sharding);
+        raw.set("zones", &self.zones);
+        raw.set("max-initial-chunks", &self.max_initial_chunks);
     }
 }
 

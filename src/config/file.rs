@@ -2,10 +2,12 @@
 //!
 //! Read as a plain table and held against [`SETTINGS`], not deserialised into a struct: the message about an unknown key
 //! can then say which one was meant, and no message quotes the line, as those of a TOML parser do, with the password on
-//! it.
+//! it. The table `[shard-keys]` is the one thing that can be said nowhere else.
 
 use super::layer::{Places, SETTINGS, Texts, find, nearest};
 use crate::error::{Error, Result};
+use crate::model::namespace::Namespace;
+use crate::model::target_sharding::AskedKey;
 use crate::redact;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,8 +15,17 @@ use std::path::{Path, PathBuf};
 /// The file that is read when none is named, if it is there.
 pub const DEFAULT_NAME: &str = "mongoferry.toml";
 
-/// A file's settings by name.
-pub type Content = BTreeMap<&'static str, Texts>;
+/// The table of shard keys.
+const SHARD_KEYS: &str = "shard-keys";
+
+/// What a file says.
+#[derive(Clone, Default)]
+pub struct Content {
+    /// Settings by name.
+    pub texts: BTreeMap<&'static str, Texts>,
+    /// By what collections are to be sharded, by the source's names.
+    pub shard_keys: BTreeMap<Namespace, AskedKey>,
+}
 
 /// The file to read: the one that is named, which must be there, or else the default one, which need not.
 pub fn read(named: Option<&str>, directory: &Path) -> Result<Option<(PathBuf, Content)>> {
@@ -45,8 +56,12 @@ fn parse(text: &str, path: &Path) -> Result<Content> {
         Error::bad_input(format!("{file}, line {line}, is not TOML: {reason}"))
     })?;
 
-    let mut content = Content::new();
+    let mut content = Content::default();
     for (key, value) in table {
+        if key == SHARD_KEYS {
+            content.shard_keys = shard_keys(value, path)?;
+            continue;
+        }
         let setting = match find(&key) {
             Some(setting) if setting.places == Places::Everywhere => setting,
             Some(_) => {
@@ -66,9 +81,35 @@ fn parse(text: &str, path: &Path) -> Result<Content> {
         };
         let wanted = if setting.list { "a text or an array of texts" } else { "a text, in quotes" };
         let texts = texts.ok_or_else(|| Error::bad_input(format!("`{key}` in {file} must be {wanted}")))?;
-        content.insert(setting.name, texts);
+        content.texts.insert(setting.name, texts);
     }
     Ok(content)
+}
+
+/// `"db.c" = '{"a": 1}'`, or with more to say `"db.c" = { key = '{"a": 1}', unique = true }`.
+fn shard_keys(value: toml::Value, path: &Path) -> Result<BTreeMap<Namespace, AskedKey>> {
+    let file = path.display();
+    let wanted = "write \"db.collection\" = '{\"field\": 1}', or = { key = '{\"field\": 1}', unique = true }";
+    let toml::Value::Table(table) = value else {
+        return Err(Error::bad_input(format!("[{SHARD_KEYS}] in {file} must be a table: {wanted}")));
+    };
+    let mut keys = BTreeMap::new();
+    for (name, value) in table {
+        let refused = |why: String| Error::bad_input(format!("`{name}` in [{SHARD_KEYS}] of {file}: {why}"));
+        let namespace = Namespace::parse_valid(&name).map_err(&refused)?;
+        let (text, unique) = match &value {
+            toml::Value::String(text) => (Some(text.as_str()), false),
+            toml::Value::Table(entry) if entry.keys().all(|key| ["key", "unique"].contains(&key.as_str())) => {
+                let unique = entry.get("unique").map_or(Some(false), toml::Value::as_bool);
+                let unique = unique.ok_or_else(|| refused("`unique` must be true or false".to_owned()))?;
+                (entry.get("key").and_then(toml::Value::as_str), unique)
+            }
+            _ => (None, false),
+        };
+        let text = text.ok_or_else(|| refused(wanted.to_owned()))?;
+        keys.insert(namespace, AskedKey::parse(text, unique).map_err(refused)?);
+    }
+    Ok(keys)
 }
 
 fn unknown_key(key: &str, path: &Path) -> Error {

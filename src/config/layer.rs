@@ -1,6 +1,7 @@
 //! A setting can be given in three places. This module knows which settings there are, where each may be given, and how
 //! to say in a message where a value came from.
 
+use super::file::Content;
 use crate::environment::{Environment, PREFIX};
 use crate::error::Error;
 use crate::model::choice::{Against, CreateIndex, Existing, OnConflict, Orphans, ReadOrder, ReadPreference, Verify};
@@ -31,7 +32,7 @@ pub const READ_PREFERENCE: &[&str] = &[
     ReadPreference::SecondaryPreferred.word(),
     ReadPreference::Nearest.word(),
 ];
-/// The words for `--fence-writes` and `--digests`.
+/// The words for `--fence-writes`, `--digests` and `--zones`.
 pub const YES_NO: &[&str] = &["yes", "no"];
 /// The words for `--log-format`.
 pub const LOG_FORMATS: &[&str] = &["text", "json"];
@@ -102,6 +103,10 @@ pub const SETTINGS: &[Setting] = &[
     one("orphans"),
     one("existing"),
     switch("drop-committed"),
+    list("keep-unsharded"),
+    list("keep-sharding"),
+    one("zones"),
+    one("max-initial-chunks"),
     one("on-conflict"),
     one("max-rejected"),
     one("create-index"),
@@ -191,7 +196,7 @@ pub struct Layers<'a> {
     /// The environment.
     pub environment: &'a Environment,
     /// The file's path and content, when there is one.
-    pub file: Option<(PathBuf, BTreeMap<&'static str, Texts>)>,
+    pub file: Option<(PathBuf, Content)>,
 }
 
 /// A value and where it came from.
@@ -219,8 +224,8 @@ impl Layers<'_> {
         {
             return Some(Given { setting, texts: Texts::Commas(vec![value.to_owned()]), place: Place::Environment });
         }
-        let (path, values) = self.file.as_ref()?;
-        values.get(name).map(|texts| Given { setting, texts: texts.clone(), place: Place::File(path.clone()) })
+        let (path, content) = self.file.as_ref()?;
+        content.texts.get(name).map(|texts| Given { setting, texts: texts.clone(), place: Place::File(path.clone()) })
     }
 }
 

@@ -93,6 +93,10 @@ fn every_setting_can_be_given_in_every_place_that_it_has() {
         ("rename", "a:e,c.d:c.f"),
         ("orphans", "fail"),
         ("existing", "drop"),
+        ("keep-unsharded", "a,b.c"),
+        ("keep-sharding", "d"),
+        ("zones", "yes"),
+        ("max-initial-chunks", "16"),
         ("on-conflict", "replace"),
         ("max-rejected", "1000"),
         ("create-index", "background"),
@@ -467,6 +471,35 @@ fn bad_input() {
 }
 
 #[test]
+fn shard_keys_are_a_table_of_the_file() {
+    let file =
+        "[shard-keys]\n\"a.b.c\" = '{\"x\": 1, \"y.z\": \"hashed\"}'\n\"a.d\" = { key = '{\"k\": 1}', unique = true }";
+    let settings = resolve(STEP_ALL, &[], file).unwrap();
+    let keys: Vec<(String, String, bool)> = settings
+        .sharding
+        .keys
+        .iter()
+        .map(|(namespace, asked)| (namespace.to_string(), asked.key.to_string(), asked.unique))
+        .collect();
+    let expected = [("a.b.c", r#"{"x":1,"y.z":"hashed"}"#, false), ("a.d", r#"{"k":1}"#, true)];
+    assert_eq!(keys, expected.map(|(name, key, unique)| (name.to_owned(), key.to_owned(), unique)));
+    for (table, part) in [
+        ("shard-keys = 'x'", "must be a table"),
+        ("[shard-keys]\nnowhere = '{\"k\": 1}'", "`nowhere`"),
+        ("[shard-keys]\n'a.b' = 1", "write"),
+        ("[shard-keys]\n'a.b' = '{k: 1}'", "not JSON"),
+        ("[shard-keys]\n'a.b' = '{\"k\": -1}'", "must be 1"),
+        ("[shard-keys]\n'a.b' = { unique = true }", "write"),
+        ("[shard-keys]\n'a.b' = { key = '{\"k\": 1}', unique = 1 }", "true or false"),
+        ("[shard-keys]\n'a.b' = { key = '{\"k\": \"hashed\"}', unique = true }", "cannot be unique"),
+        ("[shard-keys]\n'a.b' = { key = '{\"k\": 1}', uniqe = true }", "write"),
+    ] {
+        let error = resolve(STEP_ALL, &[], table).unwrap_err().to_string();
+        assert!(error.contains(part) && error.contains("shard-keys"), "{table}: {error}");
+    }
+}
+
+#[test]
 fn steps_that_take_a_part() {
     for (step, flags) in [(StepName::Copy, ["--lane", "0"]), (StepName::Index, ["--namespace", "a.b"])] {
         assert!(resolve(&["step", step.as_str(), flags[0], flags[1]], &[], "").is_ok(), "{step}");
@@ -481,9 +514,11 @@ fn the_documentation_names_every_setting_and_its_example_is_right() {
         let variable = format!("| `{}` |", setting.variable());
         assert_eq!(page.contains(&variable), setting.places != Places::Flag, "{variable}");
     }
-    let example = page.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let mut examples = page.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let shard_keys = resolve(&["status"], &[], examples.next().unwrap()).unwrap();
+    assert_eq!(shard_keys.sharding.keys.len(), 3);
     // The file of certificate authorities is not here; `status` does not look at it.
-    let settings = resolve(&["status"], &[], example).unwrap();
+    let settings = resolve(&["status"], &[], examples.next().unwrap()).unwrap();
     assert_eq!(settings.renames.to_string(), "blog.posts:store.posts,shop:store");
 }
 

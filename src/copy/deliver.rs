@@ -18,21 +18,19 @@ use crate::model::cursor::{Acknowledged, Key, Position};
 use crate::model::finding::Finding;
 use crate::model::job::Optime;
 use crate::model::lane::LaneProgress;
+use crate::model::locator::Locator;
 use crate::model::namespace::Namespace;
 use crate::model::partition::{Bound, Range};
 use crate::model::reject::Rejected;
 use crate::model::work::Progress;
 use crate::mongo::deployment::Deployment;
 use crate::mongo::documents::Documents;
-use crate::mongo::read;
+use crate::mongo::read::{self, Found};
 use crate::mongo::writers::Writers;
-use bson::{RawDocument, RawDocumentBuf};
-use std::collections::HashMap;
+use bson::RawDocument;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-
-/// What the target has, by `_id`.
-pub(super) type Found = HashMap<Key, RawDocumentBuf>;
 
 /// Where a partition's batches go. `P` is the progress of the work that is claimed for it.
 pub struct Delivery<P: Progress = LaneProgress> {
@@ -48,6 +46,8 @@ pub struct Delivery<P: Progress = LaneProgress> {
     pub to: Namespace,
     /// Its UUID there.
     pub uuid: String,
+    /// How its documents are found there.
+    pub locator: Locator,
     /// The part of it that is copied.
     pub range: Range,
     /// What of it is this shard's, where the collection is sharded.
@@ -129,7 +129,7 @@ impl<P: Progress> Delivery<P> {
     /// As [`Delivery::deliver`].
     pub async fn write(&self, documents: &Documents, extent: &Extent) -> Result<Settlement> {
         let mut there = self.probe(documents, extent).await?;
-        let unread = self.unread(&there, documents, extent)?;
+        let unread = self.unread(&there, documents, extent);
         let sent = self.send(documents, &mut there).await?;
         let is_replay = self.replay || sent.is_replay;
         let mut settlement = self.settle(documents, extent, sent.refusals, there, is_replay).await?;
@@ -140,18 +140,22 @@ impl<P: Progress> Delivery<P> {
     /// What of a batch an earlier claim may have sent and the target has already: looked at before it is sent again,
     /// since a server takes many times longer to refuse a document than to insert one. A few batches in a row of which
     /// nothing is there, more than were ever in flight, and it is not worth looking any more.
+    ///
+    /// Where `_id`s may be repeated, and documents of others are there, it is always looked at: a server refuses a second
+    /// one only where it comes to the same shard.
     async fn probe(&self, documents: &Documents, extent: &Extent) -> Result<Found> {
         let is_beyond = !self.probes_all && self.empty_probes.load(Ordering::Relaxed) > IN_FLIGHT;
-        if !self.replay || is_beyond {
+        let may_be_foreign = !self.created && self.locator.may_repeat_ids();
+        if (!self.replay || is_beyond) && !may_be_foreign {
             return Ok(Found::new());
         }
         let there = match extent {
-            Extent::Range { after, last } => {
+            Extent::Range { after, last } if !may_be_foreign => {
                 // In a collection that others write to there may be any number of documents between ours.
                 let most = if self.created { 0 } else { documents.len() * 2 };
                 self.between(after, Bound::At(last.clone()), most).await?
             }
-            Extent::Scattered => {
+            _ => {
                 let keys: Vec<Key> = documents.iter().filter_map(Key::of).collect();
                 self.found(&keys).await?
             }
@@ -161,7 +165,7 @@ impl<P: Progress> Delivery<P> {
         } else {
             self.empty_probes.store(0, Ordering::Relaxed);
         }
-        Ok(there)
+        self.mine(there)
     }
 
     /// What the target has after a position of this partition and before a bound.
@@ -178,20 +182,25 @@ impl<P: Progress> Delivery<P> {
 
     /// What an earlier claim has sent and the scan did not read again, since the source has deleted it meanwhile. Only
     /// where all that is there is this job's, and where the scan read all that is there.
-    fn unread(&self, there: &Found, read: &Documents, extent: &Extent) -> Result<Vec<Key>> {
+    fn unread(&self, there: &Found, read: &Documents, extent: &Extent) -> Vec<Key> {
         if !self.created || there.is_empty() || *extent == Extent::Scattered {
-            return Ok(Vec::new());
+            return Vec::new();
         }
-        let read: std::collections::HashSet<Key> = read.iter().filter_map(Key::of).collect();
-        self.mine(there.iter().filter(|(key, _)| !read.contains(*key)))
+        let read: HashSet<Key> = read.iter().filter_map(Key::of).collect();
+        there.keys().filter(|key| !read.contains(*key)).cloned().collect()
     }
 
-    /// Those that are this shard's: what another shard's lane has written is not for this one to change.
-    fn mine<'a>(&self, there: impl Iterator<Item = (&'a Key, &'a RawDocumentBuf)>) -> Result<Vec<Key>> {
-        let mut mine = Vec::new();
-        for (key, document) in there {
-            if self.is_mine(document)? {
-                mine.push(key.clone());
+    /// What of it is this shard's: what another shard's lane has written is not for this one to look at or to change.
+    pub(super) fn mine(&self, there: Found) -> Result<Found> {
+        if self.ownership.is_none() {
+            return Ok(there);
+        }
+        let mut mine = Found::new();
+        for (key, versions) in there {
+            for version in versions {
+                if self.is_mine(&version)? {
+                    mine.entry(key.clone()).or_default().push(version);
+                }
             }
         }
         Ok(mine)
@@ -210,8 +219,8 @@ impl<P: Progress> Delivery<P> {
     pub async fn settle_tail(&self, last: &Position) -> Result<Counts> {
         let mut settlement = Settlement { counts: Counts::default(), rejected: Vec::new() };
         if self.replay && self.created {
-            let there = self.between(last, self.range.upper.clone(), 0).await?;
-            self.settle_unread(self.mine(there.iter())?, &mut settlement).await?;
+            let there = self.mine(self.between(last, self.range.upper.clone(), 0).await?)?;
+            self.settle_unread(there.into_keys().collect(), &mut settlement).await?;
         }
         self.rejects.keep(settlement.rejected).await?;
         Ok(settlement.counts)

@@ -15,6 +15,7 @@ use crate::model::choice::Order;
 use crate::model::cursor::Covered;
 use crate::model::finding::{Finding, Note};
 use crate::model::lane::{BEGIN_AHEAD, Ending, LaneProgress, OpenPartition, PartitionRecord, SEGMENT};
+use crate::model::locator::Locator;
 use crate::model::plan::{LaneSpec, PartitionNumber, PartitionSpec};
 use crate::model::record::Node;
 use crate::mongo::catalog;
@@ -187,6 +188,7 @@ impl Run {
         let Some(prepared) = self.prepared.get(&spec.ordinal.0) else {
             return Err(Error::state(format!("prepare has no entry for {}; use another --job", spec.source)));
         };
+        let locator = prepared.locator()?;
         // Documents of others have no place in a proof that is to be compared with what is there.
         if spec.order == Order::Natural && !prepared.created {
             self.read_by_id(spec.number);
@@ -199,7 +201,7 @@ impl Run {
                 continue;
             };
             let ownership = self.origin.ownerships.of(&spec, &self.origin.deployment).await?;
-            let delivery = self.delivery(&spec, prepared, &open, replay, ownership.clone());
+            let delivery = self.delivery(&spec, (prepared, &locator), &open, replay, ownership.clone());
             let cursor = Cursor { run: &self, number: spec.number };
             let reply_bytes = self.flow.memory.reply_bytes().min(spec.bytes);
             let reading = Reading { scan, ownership, from: open.position.clone(), reply_bytes };
@@ -223,7 +225,7 @@ impl Run {
     fn delivery(
         &self,
         spec: &PartitionSpec,
-        prepared: &PreparedEntry,
+        (prepared, locator): (&PreparedEntry, &Locator),
         open: &OpenPartition,
         replay: bool,
         ownership: Option<Arc<Ownership>>,
@@ -235,6 +237,7 @@ impl Run {
             from: spec.source.clone(),
             to: spec.target.clone(),
             uuid: prepared.uuid.clone(),
+            locator: locator.clone(),
             range: spec.range.clone(),
             ownership,
             created: prepared.created && self.origin.ownerships.can_tell(spec),

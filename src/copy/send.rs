@@ -4,7 +4,7 @@
 //! refused grows larger than a reply may be, it closes the connection and gives none. So after a failure what arrived is
 //! looked for before the rest is sent again, in halves when the answer was lost.
 
-use super::deliver::{Delivery, Found};
+use super::deliver::Delivery;
 use crate::error::{Error, Result};
 use crate::model::cursor::Key;
 use crate::model::empty_timestamp::has_empty_timestamp;
@@ -12,8 +12,9 @@ use crate::model::work::Progress;
 use crate::mongo::deployment::Deployment;
 use crate::mongo::documents::Documents;
 use crate::mongo::failure::{code, code_of, is_lost_answer, is_transient, is_transient_code};
+use crate::mongo::read::{self, Found, Versions};
+use crate::mongo::upsert;
 use crate::mongo::write::{self, Answer, Refusal};
-use crate::mongo::{read, upsert};
 use mongodb::error::Error as DriverError;
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -108,7 +109,11 @@ impl<P: Progress> Delivery<P> {
         for (place, document) in batch.iter().enumerate() {
             if let Some(refusal) = there_already(batch, place, there) {
                 refusals.push(refusal);
-            } else if !keeps_timestamps && has_empty_timestamp(document.as_bytes()) {
+            } else if !keeps_timestamps
+                && has_empty_timestamp(document.as_bytes())
+                // What has no shard key is the server's to refuse.
+                && Key::of(document).is_some_and(|key| self.locator.of(&key, document).is_ok())
+            {
                 upserts.places.push_back(place);
             } else {
                 inserts.places.push_back(place);
@@ -125,7 +130,8 @@ impl<P: Progress> Delivery<P> {
             if !queue.as_upserts {
                 return size;
             }
-            size + upsert::OVERHEAD + document.and_then(Key::of).map_or(0, |key| key.size())
+            let located = document.and_then(|document| self.locator.of(&Key::of(document)?, document).ok());
+            size + upsert::OVERHEAD + located.map_or(0, |located| located.query.as_bytes().len())
         };
         let count = self.target.limits.fitting(queue.places.iter().map(size)).min(most);
         queue.places.iter().take(count).copied().collect()
@@ -139,21 +145,27 @@ impl<P: Progress> Delivery<P> {
     ) -> std::result::Result<Answer, DriverError> {
         let documents = if places.len() == batch.len() { Cow::Borrowed(batch) } else { Cow::Owned(batch.pick(places)) };
         if as_upserts {
-            upsert::insert(&self.writers, &self.to, &self.uuid, &documents).await
+            upsert::insert(&self.writers, &self.to, &self.uuid, &self.locator, &documents).await
         } else {
             write::insert(&self.writers, &self.to, &self.uuid, &documents).await
         }
     }
 
-    /// What the target has under the `_id`s of these documents.
+    /// What the target has of this shard's under the `_id`s of these documents.
     async fn look_for(&self, batch: &Documents, places: &[usize]) -> Result<Found> {
         let keys: Vec<Key> = places.iter().filter_map(|place| Key::of(batch.get(*place)?)).collect();
-        self.found(&keys).await
+        self.mine(self.found(&keys).await?)
     }
 
     /// What the target has under these `_id`s.
     pub(super) async fn found(&self, keys: &[Key]) -> Result<Found> {
         self.retried(&self.target, || read::documents_with(&self.target, &self.to, keys, None)).await
+    }
+
+    /// What the target has under this `_id`.
+    pub(super) async fn versions(&self, key: &Key) -> Result<Versions> {
+        // Under another `_id` of the same value, 1.0 for 1, as well.
+        Ok(self.found(std::slice::from_ref(key)).await?.into_values().flatten().collect())
     }
 
     /// A write of one document, sent again until it is answered.
@@ -241,7 +253,7 @@ mod tests {
     fn what_is_there_is_refused_without_asking() {
         let documents: Documents = (0..5).map(|id| rawdoc! { "_id": id }).collect();
         let key = |id: i32| Key::from_value(RawBsonRef::Int32(id));
-        let there: Found = [1, 3].map(|id| (key(id), rawdoc! { "_id": id })).into();
+        let there: Found = [1, 3].map(|id| (key(id), Versions::from_iter([rawdoc! { "_id": id }]))).into();
         let refused: Vec<usize> = (0..5).filter(|place| there_already(&documents, *place, &there).is_some()).collect();
         assert_eq!(refused, [1, 3]);
         assert!(there_already(&documents, 1, &there).unwrap().is_id_taken);

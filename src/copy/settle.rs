@@ -11,19 +11,21 @@
 //! What is brought to now is read again from the source *after* seeing what the target has, so that an older version
 //! never overwrites a newer one.
 
-use super::deliver::{Delivery, Extent, Found, Settlement};
+use super::deliver::{Delivery, Extent, Settlement};
 use crate::error::Result;
 use crate::model::choice::OnConflict;
 use crate::model::counts::Counts;
 use crate::model::cursor::Key;
 use crate::model::digest::Digest;
 use crate::model::empty_timestamp::has_empty_timestamp;
+use crate::model::locator::Located;
 use crate::model::reject::{Bytes, Cause, Rejected};
 use crate::model::work::Progress;
 use crate::mongo::documents::Documents;
 use crate::mongo::failure::code;
+use crate::mongo::read::{self, Found, Versions};
+use crate::mongo::upsert;
 use crate::mongo::write::{self, Refusal};
-use crate::mongo::{read, upsert};
 use bson::{RawDocument, RawDocumentBuf};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
@@ -197,18 +199,30 @@ impl<P: Progress> Delivery<P> {
         // A scan in the order of the disk that met a document of an earlier batch of its own.
         let is_again = self.created && !is_replay && *extent == Extent::Scattered;
         let same = if is_again { Settled::Again } else { Settled::Equal };
-        let is_equal = |there: &RawDocument| there.as_bytes() == document.as_bytes();
-        if there.get(&key).is_some_and(|there| is_equal(there)) {
+        let is_equal = |there: &RawDocumentBuf| there.as_bytes() == document.as_bytes();
+        if there.get(&key).is_some_and(|there| there.len() == 1 && is_equal(&there[0])) {
             return Ok((same, document));
         }
-        let there = self.retried(&self.target, || read::document(&self.target, &self.to, &key, None)).await?;
-        let settled = match there {
-            Some(there) if is_equal(&there) => same,
-            Some(there) if is_again => self.bring_again(&key, there).await?,
-            Some(there) if self.created && !self.is_mine(&there)? => {
-                self.meet_another_shards(document, key, there, &refusal).await?
+        let there = self.versions(&key).await?;
+        let mut mine = Versions::new();
+        for version in &there {
+            if self.is_mine(version)? {
+                mine.push(version.clone());
             }
-            Some(_) if !self.created || !is_replay => self.meet_foreign(document, key, &refusal).await?,
+        }
+        let settled = match there.first() {
+            Some(_) if there.iter().any(is_equal) => {
+                // Of an earlier attempt, with another shard key: it would stay beside this one.
+                if self.created && is_replay {
+                    self.remove_others(&key, &self.located(&key, document)?, &mine).await?;
+                }
+                same
+            }
+            Some(first) if is_again => self.bring_again(&key, first.clone()).await?,
+            Some(first) if self.created && mine.is_empty() => {
+                self.meet_another_shards(document, key, first.clone(), &refusal).await?
+            }
+            Some(_) if !self.created || !is_replay => self.meet_foreign(document, key, &there, &refusal).await?,
             // By now another shard's lane may have put a document of its own there: nothing to delete.
             None if self.created && self.ownership.is_some() => match self.source_now(&key).await? {
                 None => Settled::Gone,
@@ -221,13 +235,19 @@ impl<P: Progress> Delivery<P> {
     }
 
     /// A document that is none of this job's has the `_id`.
-    async fn meet_foreign(&self, document: &RawDocument, key: Key, refusal: &Refusal) -> Result<Settled> {
+    async fn meet_foreign(
+        &self,
+        document: &RawDocument,
+        key: Key,
+        there: &Versions,
+        refusal: &Refusal,
+    ) -> Result<Settled> {
         match self.on_conflict {
             OnConflict::Report => Ok(Settled::Rejected(self.rejected(document, key, refusal))),
             OnConflict::Keep => Ok(Settled::Kept),
             OnConflict::Replace => match self.source_now(&key).await? {
                 None => Ok(Settled::Gone),
-                Some(now) => match self.put(&key, &now).await? {
+                Some(now) => match self.put(&key, &now, there).await? {
                     None => Ok(Settled::Overwrote(now)),
                     Some(refusal) => Ok(Settled::Rejected(self.rejected(&now, key, &refusal))),
                 },
@@ -254,7 +274,7 @@ impl<P: Progress> Delivery<P> {
             return Ok(Settled::Rejected(twice));
         }
         // Moved from that shard to this one.
-        match self.put(&key, &now).await? {
+        match self.put(&key, &now, &Versions::from_iter([there.clone()])).await? {
             None => Ok(Settled::Changed { before: there, now }),
             Some(refusal) => Ok(Settled::Rejected(self.rejected(&now, key, &refusal))),
         }
@@ -262,15 +282,23 @@ impl<P: Progress> Delivery<P> {
 
     /// Brings one of our own documents on the target to what the source has now.
     async fn bring_to_now(&self, key: &Key) -> Result<Settled> {
+        let mut there = Versions::new();
+        if self.locator.is_sharded() {
+            let found = self.found(std::slice::from_ref(key)).await?;
+            there.extend(self.mine(found)?.into_values().flatten());
+        }
         match self.source_now(key).await? {
-            None => match self.retried_write(|| write::delete(&self.writers, &self.to, &self.uuid, key)).await? {
-                None => Ok(Settled::Deleted),
-                Some(refusal) => Err(self.target.side.error(format!(
-                    "{} refused to delete _id {key:?}, which the source has no more: {}",
-                    self.to, refusal.reason
-                ))),
-            },
-            Some(now) => match self.put(key, &now).await? {
+            None => {
+                let located = match self.locator.is_sharded() {
+                    true => there.iter().map(|version| self.located(key, version)).collect::<Result<Vec<_>>>()?,
+                    false => vec![Located::by_id(key)],
+                };
+                for located in located {
+                    self.delete(key, &located).await?;
+                }
+                Ok(Settled::Deleted)
+            }
+            Some(now) => match self.put(key, &now, &there).await? {
                 None => Ok(Settled::Replaced(now)),
                 Some(refusal) => Ok(Settled::Rejected(self.rejected(&now, self.key(&now)?, &refusal))),
             },
@@ -281,7 +309,7 @@ impl<P: Progress> Delivery<P> {
     /// counted: a stream from the checkpoint deletes it.
     async fn bring_again(&self, key: &Key, before: RawDocumentBuf) -> Result<Settled> {
         match self.source_now(key).await? {
-            Some(now) if now != before => match self.put(key, &now).await? {
+            Some(now) if now != before => match self.put(key, &now, &Versions::from_iter([before.clone()])).await? {
                 None => Ok(Settled::Changed { before, now }),
                 Some(refusal) => Ok(Settled::Rejected(self.rejected(&now, self.key(&now)?, &refusal))),
             },
@@ -298,20 +326,64 @@ impl<P: Progress> Delivery<P> {
         }
     }
 
-    /// Puts a document in the place of the one with this `_id`. When it is refused, the other one may be gone.
-    async fn put(&self, key: &Key, document: &RawDocument) -> Result<Option<Refusal>> {
+    /// How a write finds a document on the target.
+    fn located(&self, key: &Key, document: &RawDocument) -> Result<Located> {
+        self.locator.of(key, document).map_err(|why| {
+            self.target.side.error(format!("the document of {} with _id {key:?} has no shard key: {why}", self.to))
+        })
+    }
+
+    /// Deletes a document that the target is to have no more.
+    async fn delete(&self, key: &Key, located: &Located) -> Result<()> {
+        match self.retried_write(|| write::delete(&self.writers, &self.to, &self.uuid, located)).await? {
+            None => Ok(()),
+            Some(refusal) => Err(self.target.side.error(format!(
+                "{} refused to delete _id {key:?}, which the source has no more: {}",
+                self.to, refusal.reason
+            ))),
+        }
+    }
+
+    /// Deletes those of the documents with this `_id` that have another shard key than the wanted one: on a sharded target
+    /// nothing comes into their place.
+    async fn remove_others(&self, key: &Key, wanted: &Located, there: &Versions) -> Result<()> {
+        if !self.locator.is_sharded() {
+            return Ok(());
+        }
+        for version in there {
+            let located = self.located(key, version)?;
+            if located != *wanted {
+                self.delete(key, &located).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts a document in the place of those that are there with this `_id`. When it is refused, they may be gone.
+    async fn put(&self, key: &Key, document: &RawDocument, there: &Versions) -> Result<Option<Refusal>> {
         let (writers, to, uuid) = (&self.writers, &self.to, self.uuid.as_str());
         let bytes = document.as_bytes();
         let keeps_timestamps = self.target.keeps_empty_timestamps() || !has_empty_timestamp(bytes);
+        let located = match self.locator.of(key, document) {
+            Ok(located) => located,
+            Err(why) => {
+                for version in there {
+                    self.delete(key, &self.located(key, version)?).await?;
+                }
+                let code = code::SHARD_KEY_NOT_FOUND;
+                return Ok(Some(Refusal { index: 0, code, is_id_taken: false, reason: why.to_string() }));
+            }
+        };
+        self.remove_others(key, &located, there).await?;
         // The same key of another type (1 and 1.0) cannot be changed in place, a timestamp would not stay what it is, and
         // a command that names a large key beside a large document would itself be too large.
         let in_place = Key::of(document).as_ref() == Some(key)
             && keeps_timestamps
-            && self.target.limits.fitting([bytes.len(), key.size() + upsert::OVERHEAD]) == 2;
+            && self.target.limits.fitting([bytes.len(), located.query.as_bytes().len() + upsert::OVERHEAD]) == 2;
         let refused = if in_place {
-            self.retried_write(|| write::replace(writers, to, uuid, key, document)).await?
+            self.retried_write(|| write::replace(writers, to, uuid, &located, document)).await?
         } else {
-            self.retried_write(|| write::delete(writers, to, uuid, key)).await?
+            self.retried_write(|| write::delete(writers, to, uuid, &located)).await?
         };
         if refused.is_some() {
             return Ok(refused);
@@ -321,7 +393,7 @@ impl<P: Progress> Delivery<P> {
         let inserted = if keeps_timestamps {
             self.retried_write(|| write::insert(writers, to, uuid, &one)).await?
         } else {
-            self.retried_write(|| upsert::insert(writers, to, uuid, &one)).await?
+            self.retried_write(|| upsert::insert(writers, to, uuid, &self.locator, &one)).await?
         };
         Ok(inserted.filter(|refusal| !refusal.is_id_taken))
     }

@@ -4,6 +4,7 @@
 use super::choice::{Order, ReadOrder};
 use super::cursor::Key;
 use super::namespace::Namespace;
+use super::target_sharding::ZoneRange;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -107,6 +108,9 @@ pub struct Sharding {
     pub pages: u32,
     /// The fingerprint of the chunk map: as long as it stays the same nothing has moved.
     pub fingerprint: String,
+    /// Which ranges of its keys belong to zones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub zones: Vec<ZoneRange>,
 }
 
 /// Whether an order is the one that a document from before there was a choice means.

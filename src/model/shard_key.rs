@@ -96,6 +96,16 @@ impl ShardKey {
         &self.pattern
     }
 
+    /// Whether both have the same fields in the same order, hashed alike.
+    pub fn is_same_as(&self, other: &ShardKey) -> bool {
+        self.fields == other.fields
+    }
+
+    /// Whether its first field is hashed: then a server cuts and spreads its chunks itself.
+    pub fn begins_hashed(&self) -> bool {
+        self.fields.first().is_some_and(|field| field.is_hashed)
+    }
+
     /// How many fields it has.
     pub fn field_count(&self) -> usize {
         self.fields.len()

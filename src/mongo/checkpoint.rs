@@ -33,17 +33,26 @@ async fn majority_optime(source: &Deployment) -> Result<Optime> {
 }
 
 /// The newest entry that the primary has. Whatever a majority had when this was called is not after it: a primary has all
-/// of that, although one that was just elected may not know yet how far the majority is.
+/// of that, although one that was just elected may not know yet how far the majority is. Of a cluster its time, which is
+/// not before anything that one of its shards has shown.
 ///
 /// # Errors
 /// The driver's.
 pub async fn newest(deployment: &Deployment) -> std::result::Result<Optime, DriverError> {
     let hello = deployment.run("admin", doc! { "hello": 1 }).await?;
+    if deployment.is_mongos() {
+        return cluster_time(&hello).ok_or_else(|| DriverError::custom("the mongos tells no time ($clusterTime)"));
+    }
     let newest = hello.get_document("lastWrite").and_then(|last| last.get_document("opTime"));
     newest
         .and_then(|optime| optime.get_timestamp("ts"))
         .map(Optime::from)
         .map_err(|_| DriverError::custom("the primary tells no optime (hello.lastWrite)"))
+}
+
+/// The time that a reply says it is in the cluster.
+fn cluster_time(reply: &Document) -> Option<Optime> {
+    reply.get_document("$clusterTime").ok()?.get_timestamp("clusterTime").ok().map(Optime::from)
 }
 
 /// The first oplog entry of the oldest transaction that is prepared or in progress. `config.transactions` has it only

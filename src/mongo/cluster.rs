@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::model::chunk_map::{ChunkMap, ChunkMapBuilder, Generation};
 use crate::model::namespace::Namespace;
 use crate::model::shard_key::ShardKey;
+use crate::model::target_sharding::ZoneRange;
 use bson::{Bson, Document, RawBson, RawDocumentBuf, doc, rawdoc};
 use std::collections::BTreeMap;
 
@@ -93,6 +94,33 @@ pub async fn routing(config: &Deployment) -> Result<Routing> {
         routing.sharded.insert(namespace, sharded);
     }
     Ok(routing)
+}
+
+/// How one collection is sharded, if it is.
+///
+/// # Errors
+/// As [`Deployment::failed`].
+pub async fn sharded_as(deployment: &Deployment, namespace: &Namespace) -> Result<Option<Sharded>> {
+    let filter = doc! { "_id": namespace.to_string(), "dropped": { "$ne": true } };
+    let found = find(deployment, "config", "collections", filter).await?.pop();
+    let parsed = |entry: Document| match sharded(&entry) {
+        Some((_, sharded)) => Ok(sharded),
+        None => Err(nonsense(deployment, "collections", &entry)),
+    };
+    found.map(parsed).transpose()
+}
+
+/// Which ranges of a collection's keys belong to zones.
+///
+/// # Errors
+/// As [`Deployment::failed`].
+pub async fn zones(config: &Deployment, namespace: &Namespace) -> Result<Vec<ZoneRange>> {
+    let ranges = find(config, "config", "tags", doc! { "ns": namespace.to_string() }).await?;
+    let range = |entry: &Document| {
+        let bound = |name| Some(Bson::Document(entry.get_document(name).ok()?.clone()).into_canonical_extjson());
+        Some(ZoneRange { zone: entry.get_str("tag").ok()?.to_owned(), min: bound("min")?, max: bound("max")? })
+    };
+    ranges.iter().map(|entry| range(entry).ok_or_else(|| nonsense(config, "tags", entry))).collect()
 }
 
 fn sharded(collection: &Document) -> Option<(Namespace, Sharded)> {
@@ -182,7 +210,12 @@ fn nonsense(config: &Deployment, collection: &str, entry: &Document) -> Error {
     config.side.error(format!("config.{collection} has an entry that makes no sense: {entry}"))
 }
 
-async fn find(deployment: &Deployment, database: &str, collection: &str, filter: Document) -> Result<Vec<Document>> {
+pub(super) async fn find(
+    deployment: &Deployment,
+    database: &str,
+    collection: &str,
+    filter: Document,
+) -> Result<Vec<Document>> {
     let command = doc! {
         "find": collection,
         "filter": filter,

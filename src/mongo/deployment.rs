@@ -8,15 +8,18 @@ use super::readers::Readers;
 use super::wire::Connector;
 use crate::connection_string::ConnectionString;
 use crate::error::{Error, Result};
-use crate::model::identity::Identity;
+use crate::model::identity::{Identity, MONGOS};
 use crate::model::server::{Limits, Version};
 use bson::{Bson, Document, RawDocumentBuf, doc};
 use mongodb::Client;
 use mongodb::error::Error as DriverError;
-use mongodb::options::{ClientOptions, RunCursorCommandOptions, ServerAddress, Tls, TlsOptions};
+use mongodb::options::{ClientOptions, RunCursorCommandOptions, SelectionCriteria, ServerAddress, Tls, TlsOptions};
 use mongodb::raw_batch_cursor::RawBatchCursor;
+use std::collections::BTreeSet;
+use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// For how long a server is looked for before it counts as unreachable: longer than an election, and short enough that
@@ -32,7 +35,7 @@ const OLDEST_WIRE_VERSION: i32 = 9;
 /// The wire version from which commands take `collectionUUID`: 6.0.
 const COLLECTION_UUID_WIRE_VERSION: i32 = 17;
 
-/// A replica set that answered.
+/// A replica set, or a sharded cluster behind its mongos, that answered.
 #[derive(Debug, Clone)]
 pub struct Deployment {
     /// Which side of the copy it is on.
@@ -52,14 +55,16 @@ pub struct Deployment {
     read_from: ReadFrom,
     /// Shared by all clones.
     readers: Arc<Readers>,
+    /// How often one of several mongos was chosen; shared by all clones.
+    turns: Arc<AtomicUsize>,
 }
 
 impl Deployment {
     /// Connects and asks who is there. `app_name` is what a DBA sees of each connection, `comment` of each command.
     ///
     /// # Errors
-    /// Bad input for a connection string that cannot be used, a wrong password, a server that is too old or no replica
-    /// set; unavailable when nobody answers.
+    /// Bad input for a connection string that cannot be used, a wrong password, a server that is too old, or neither of a
+    /// replica set nor a mongos; unavailable when nobody answers.
     pub async fn connect(
         side: Side,
         uri: &ConnectionString,
@@ -88,6 +93,7 @@ impl Deployment {
             options.tls = Some(Tls::Enabled(tls));
         }
         let connector = Connector::new(&options);
+        let seeds = options.hosts.iter().map(ToString::to_string).collect();
         let direct = options.hosts.first().filter(|_| options.direct_connection == Some(true)).cloned();
         let client = Client::with_options(options).map_err(|error| failed(&error))?;
 
@@ -102,33 +108,38 @@ impl Deployment {
                 "the {side} is older than MongoDB 4.4, the oldest that is supported"
             )));
         }
-        let Ok(set_name) = hello.get_str("setName") else {
-            let what = if hello.get_str("msg").is_ok_and(|msg| msg == "isdbgrid") {
-                "a mongos"
-            } else {
-                "a standalone server"
-            };
-            return Err(Error::bad_input(format!(
-                "the {side} is {what}; only replica sets can be copied: give the connection string of a replica set"
-            )));
+        let is_mongos = hello.get_str("msg").is_ok_and(|msg| msg == "isdbgrid");
+        let set_name = match hello.get_str("setName") {
+            Ok(name) => name,
+            Err(_) if is_mongos => MONGOS,
+            Err(_) => {
+                return Err(Error::bad_input(format!(
+                    "the {side} is a standalone server; only replica sets and sharded clusters can be copied: give the connection string of a replica set or a mongos"
+                )));
+            }
         };
         let process = hello
             .get_document("topologyVersion")
             .and_then(|version| version.get_object_id("processId"))
             .map(|id| id.to_hex());
-        let hosts = hello
-            .get_array("hosts")
-            .map(|hosts| hosts.iter().filter_map(|host| host.as_str().map(str::to_owned)).collect())
-            .unwrap_or_default();
+        let hosts = match hello.get_array("hosts") {
+            Ok(hosts) => hosts.iter().filter_map(|host| host.as_str().map(str::to_owned)).collect(),
+            Err(_) if is_mongos => seeds,
+            Err(_) => Vec::new(),
+        };
+        let replica_set_id =
+            if is_mongos { None } else { replica_set_id(&client, &comment).await.map_err(|e| failed(&e))? };
         let identity = Identity {
             set_name: set_name.to_owned(),
-            replica_set_id: replica_set_id(&client, &comment).await.map_err(|error| failed(&error))?,
+            is_mongos,
+            cluster_id: cluster_id(&client, &hello, &comment).await.map_err(|error| failed(&error))?,
+            replica_set_id,
             processes: process.into_iter().collect(),
             hosts,
         };
         let version = version(&client, &comment).await.map_err(|error| failed(&error))?;
         let (limits, connector, read_from) = (limits(&hello), Arc::new(connector), ReadFrom::default());
-        let readers = Arc::default();
+        let (readers, turns) = (Arc::default(), Arc::default());
         Ok(Self {
             side,
             identity,
@@ -141,6 +152,7 @@ impl Deployment {
             direct,
             read_from,
             readers,
+            turns,
         })
     }
 
@@ -174,17 +186,63 @@ impl Deployment {
         self.direct.clone().or_else(|| ServerAddress::parse(me).ok())
     }
 
-    /// The primary's address as the driver sees it.
+    /// Whether it is a sharded cluster that is reached through a mongos.
+    pub fn is_mongos(&self) -> bool {
+        self.identity.is_mongos
+    }
+
+    /// The address that writes go to, as the driver sees it: the primary's; of several mongos one after the other.
     ///
     /// # Errors
     /// The driver's.
-    pub async fn primary(&self) -> Result<ServerAddress, DriverError> {
+    pub async fn writable(&self) -> Result<ServerAddress, DriverError> {
         // Its name among the members may mean nothing here: the connection string is what leads to it.
         if let Some(direct) = &self.direct {
             return Ok(direct.clone());
         }
+        if self.is_mongos() {
+            return self.next_mongos().await;
+        }
         let hello = self.run("admin", doc! { "hello": 1 }).await?;
         ServerAddress::parse(hello.get_str("me").map_err(DriverError::custom)?)
+    }
+
+    /// Makes sure that writes still go to this address.
+    ///
+    /// # Errors
+    /// The driver's, or like the driver's when they go elsewhere by now.
+    pub async fn ensure_writable(&self, address: &ServerAddress) -> Result<(), DriverError> {
+        if self.is_mongos() {
+            return match self.mongoses().await?.contains(&address.to_string()) {
+                true => Ok(()),
+                false => Err(io::Error::other(format!("the mongos {address} does not answer")).into()),
+            };
+        }
+        let primary = self.writable().await?;
+        let text = || format!("{address} does not answer, and {primary} is the primary");
+        if primary == *address { Ok(()) } else { Err(io::Error::other(text()).into()) }
+    }
+
+    /// One of the mongos that answer, another one every time.
+    async fn next_mongos(&self) -> Result<ServerAddress, DriverError> {
+        let available = self.mongoses().await?;
+        let turn = self.turns.fetch_add(1, Ordering::Relaxed) % available.len().max(1);
+        let address = available.iter().nth(turn).ok_or_else(|| DriverError::custom("no mongos answers"))?;
+        ServerAddress::parse(address)
+    }
+
+    /// The addresses of all mongos that the driver can reach now.
+    async fn mongoses(&self) -> Result<BTreeSet<String>, DriverError> {
+        let available = Arc::new(Mutex::new(BTreeSet::new()));
+        let seen = Arc::clone(&available);
+        let any = SelectionCriteria::Predicate(Arc::new(move |server| {
+            seen.lock().unwrap_or_else(PoisonError::into_inner).insert(server.address().to_string());
+            true
+        }));
+        let hello = doc! { "hello": 1, "comment": Bson::from(&self.comment) };
+        self.client.database("admin").run_command(hello).selection_criteria(any).await?;
+        let available = available.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Ok(available)
     }
 
     /// Whether writes can be told to keep `Timestamp(0, 0)`.
@@ -262,6 +320,7 @@ impl Deployment {
         let hello = self.run_where_read("admin", doc! { "hello": 1 }).await?;
         match (&self.direct, &self.read_from) {
             (Some(address), _) | (None, ReadFrom::Node(address)) => Ok(address.clone()),
+            _ if self.is_mongos() => self.next_mongos().await,
             _ => ServerAddress::parse(hello.get_str("me").map_err(DriverError::custom)?),
         }
     }
@@ -306,6 +365,27 @@ async fn replica_set_id(client: &Client, comment: &Comment) -> Result<Option<Str
             .and_then(|settings| settings.get_object_id("replicaSetId"))
             .map(|id| id.to_hex())
             .ok()),
+        Err(error) if code_of(&error) == Some(code::UNAUTHORIZED) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The id of the cluster that it is, or is a part of; `None` for what is no part of one, and without the right to look.
+async fn cluster_id(client: &Client, hello: &Document, comment: &Comment) -> Result<Option<String>, DriverError> {
+    // A mongos shows the config servers' `config`; a shard keeps what it belongs to in its own `admin`.
+    let is_config = hello.contains_key("configsvr") || hello.contains_key("msg");
+    let (database, collection, filter) = if is_config {
+        ("config", "version", doc! {})
+    } else {
+        ("admin", "system.version", doc! { "_id": "shardIdentity" })
+    };
+    let command = doc! { "find": collection, "filter": filter, "limit": 1, "comment": Bson::from(comment) };
+    match client.database(database).run_command(command).await {
+        Ok(reply) => {
+            let batch = reply.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch"));
+            let found = batch.ok().and_then(|batch| batch.first()).and_then(Bson::as_document);
+            Ok(found.and_then(|found| found.get_object_id("clusterId").ok()).map(|id| id.to_hex()))
+        }
         Err(error) if code_of(&error) == Some(code::UNAUTHORIZED) => Ok(None),
         Err(error) => Err(error),
     }

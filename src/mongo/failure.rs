@@ -63,6 +63,16 @@ pub mod code {
     pub const INVALID_BSON: i32 = 22;
     /// A reply, or a command, would be larger than a server can send or read.
     pub const BSON_OBJECT_TOO_LARGE: i32 = 10334;
+    /// Somebody else holds what a command about sharding needs.
+    pub const LOCK_BUSY: i32 = 46;
+    /// A shard gives or takes another chunk just now.
+    pub const CONFLICTING_OPERATION: i32 = 117;
+    /// A mongos sent a command with an old map of chunks.
+    pub const STALE_CONFIG: i32 = 13388;
+    /// A mongos sent a command to a database's former primary shard.
+    pub const STALE_DATABASE: i32 = 249;
+    /// A document has no shard key.
+    pub const SHARD_KEY_NOT_FOUND: i32 = 61;
     /// The name means another collection than the UUID that was named with it.
     pub const COLLECTION_UUID_MISMATCH: i32 = 361;
 }
@@ -206,7 +216,10 @@ fn one_line(error: &DriverError) -> String {
         ErrorKind::Command(command) => format!("{} ({}, code {})", command.message, command.code_name, command.code),
         ErrorKind::Authentication { message, .. } => message.clone(),
         ErrorKind::ServerSelection { message, .. } => message.clone(),
-        kind => kind.to_string().trim_start_matches("Custom user error: ").to_owned(),
+        kind => {
+            let custom = error.get_custom::<&str>().map(|text| (*text).to_owned());
+            custom.or_else(|| error.get_custom::<String>().cloned()).unwrap_or_else(|| kind.to_string())
+        }
     };
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -18,6 +18,8 @@ pub mod read;
 pub mod read_from;
 pub mod readers;
 pub mod scan;
+pub mod shard_key_sample;
+pub mod sharding;
 pub mod split;
 pub mod upsert;
 pub mod wire;

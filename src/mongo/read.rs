@@ -10,7 +10,15 @@ use crate::model::namespace::Namespace;
 use crate::model::partition::{Bound, Range};
 use bson::{RawBsonRef, RawDocument, RawDocumentBuf, rawdoc};
 use mongodb::error::Error as DriverError;
+use smallvec::SmallVec;
 use std::collections::HashMap;
+
+/// Documents with the same `_id`: more than one only where a collection is sharded by something else, since each shard has
+/// an index of its own on `_id`.
+pub type Versions = SmallVec<[RawDocumentBuf; 1]>;
+
+/// Documents by `_id`.
+pub type Found = HashMap<Key, Versions>;
 
 /// How many documents a reply holds at most; the server itself ends it at 16 MiB.
 const REPLY_DOCUMENTS: u32 = 5_000;
@@ -60,8 +68,10 @@ pub async fn document(
     Ok(found)
 }
 
-fn with_key(document: &RawDocument) -> Option<(Key, RawDocumentBuf)> {
-    Some((Key::of(document)?, document.to_owned()))
+fn keep(found: &mut Found, document: &RawDocument) {
+    if let Some(key) = Key::of(document) {
+        found.entry(key).or_default().push(document.to_owned());
+    }
 }
 
 /// How many `_id`s one `find` looks for at most.
@@ -76,8 +86,8 @@ pub async fn documents_with(
     namespace: &Namespace,
     keys: &[Key],
     not_before: Option<Optime>,
-) -> std::result::Result<HashMap<Key, RawDocumentBuf>, DriverError> {
-    let mut found = HashMap::new();
+) -> std::result::Result<Found, DriverError> {
+    let mut found = Found::new();
     let not_before = newest(deployment, not_before).await?;
     let mut keys = keys;
     while !keys.is_empty() {
@@ -91,7 +101,7 @@ pub async fn documents_with(
             "comment": deployment.comment().0.as_str(),
         };
         let cursor = deployment.cursor(namespace.db(), command, REPLY_DOCUMENTS).await?;
-        cursor.for_each(|document| found.extend(with_key(document))).await?;
+        cursor.for_each(|document| keep(&mut found, document)).await?;
     }
     Ok(found)
 }
@@ -124,7 +134,7 @@ pub async fn documents_in(
     namespace: &Namespace,
     range: &Range,
     most: usize,
-) -> std::result::Result<HashMap<Key, RawDocumentBuf>, DriverError> {
+) -> std::result::Result<Found, DriverError> {
     let mut command = rawdoc! {
         "find": namespace.collection(),
         "filter": {},
@@ -138,20 +148,20 @@ pub async fn documents_in(
             command.append(name, key.named("_id"));
         }
     }
-    let mut found = HashMap::new();
+    let mut found = Found::new();
     let cursor = match deployment.cursor(namespace.db(), command, REPLY_DOCUMENTS).await {
         Ok(cursor) => cursor,
         Err(error) if is_empty_range(&error) => return Ok(found),
         Err(error) => return Err(error),
     };
-    cursor.for_each(|document| found.extend(with_key(document))).await?;
+    cursor.for_each(|document| keep(&mut found, document)).await?;
     // With `min` and without `max` a server ends before MaxKey.
     let most_of_all = Key::from_value(RawBsonRef::MaxKey);
     if range.lower != Bound::Unbounded
         && range.upper == Bound::Unbounded
         && let Some(last) = document(deployment, namespace, &most_of_all, None).await?
     {
-        found.insert(most_of_all, last);
+        found.insert(most_of_all, Versions::from_iter([last]));
     }
     Ok(found)
 }

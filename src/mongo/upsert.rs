@@ -7,10 +7,11 @@
 
 use super::answer::Answer;
 use super::documents::Documents;
-use super::write::complete;
+use super::write::{append_collation, complete};
 use super::writers::Writers;
 use crate::crash;
 use crate::model::cursor::Key;
+use crate::model::locator::Locator;
 use crate::model::namespace::Namespace;
 use bson::{RawArrayBuf, RawDocument, RawDocumentBuf, rawdoc};
 use mongodb::error::Error as DriverError;
@@ -23,11 +24,12 @@ pub async fn insert(
     writers: &Writers,
     namespace: &Namespace,
     uuid: &str,
+    locator: &Locator,
     documents: &Documents,
 ) -> Result<Answer, DriverError> {
     let mut updates = RawArrayBuf::new();
     for document in documents.iter() {
-        updates.push(update(document).ok_or_else(|| DriverError::custom("a document without _id"))?);
+        updates.push(update(locator, document).map_err(DriverError::custom)?);
     }
     let mut command = rawdoc! {
         "update": namespace.collection(),
@@ -39,18 +41,24 @@ pub async fn insert(
     crash::around("insert", writers.write(namespace.db(), command, &Documents::default())).await
 }
 
-/// How many bytes of a command a document takes beside its own, without its key.
+/// How many bytes of a command a document takes beside its own, without what it is found by.
 pub const OVERHEAD: usize = 128;
 
-fn update(document: &RawDocument) -> Option<RawDocumentBuf> {
-    let key = Key::of(document)?;
-    Some(rawdoc! {
-        // What a server inserts must have the `_id` that the filter asks for; `$nor` of everything matches nothing.
-        "q": { "_id": key.named("$eq"), "$nor": [{}] },
+fn update(locator: &Locator, document: &RawDocument) -> Result<RawDocumentBuf, String> {
+    let key = Key::of(document).ok_or("a document without _id")?;
+    let located = locator.of(&key, document).map_err(|why| why.to_string())?;
+    // What a server inserts must have the `_id` and shard key that the filter asks for; `$nor` of everything matches
+    // nothing.
+    let mut query = located.query.clone();
+    query.append(bson::cstr!("$nor"), [rawdoc! {}].into_iter().collect::<RawArrayBuf>());
+    let mut update = rawdoc! {
+        "q": query,
         "u": [{ "$replaceWith": { "$literal": document.to_owned() } }],
         "upsert": true,
         "multi": false,
-    })
+    };
+    append_collation(&located, &mut update);
+    Ok(update)
 }
 
 #[cfg(test)]
@@ -62,7 +70,7 @@ mod tests {
     fn an_upsert_takes_no_more_than_is_reckoned_with() {
         let document = rawdoc! { "_id": "a key", "a": 1 };
         let key = Key::of(&document).unwrap();
-        let size = update(&document).unwrap().as_bytes().len();
+        let size = update(&Locator::default(), &document).unwrap().as_bytes().len();
         assert!(size <= document.as_bytes().len() + key.size() + OVERHEAD, "{size}");
     }
 }

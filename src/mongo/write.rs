@@ -6,7 +6,7 @@ use super::documents::Documents;
 use super::writers::Writers;
 use super::{WTIMEOUT_MS, catalog};
 use crate::crash;
-use crate::model::cursor::Key;
+use crate::model::locator::Located;
 use crate::model::namespace::Namespace;
 use bson::{Bson, RawBsonRef, RawDocument, RawDocumentBuf, rawdoc};
 use mongodb::error::Error as DriverError;
@@ -31,7 +31,7 @@ pub async fn insert(
     crash::around("insert", writers.write(namespace.db(), command, documents)).await
 }
 
-/// Replaces the document with this `_id`, if it is there, by another one with the same `_id`.
+/// Replaces a document, if it is there, by another one with the same `_id` and shard key.
 ///
 /// # Errors
 /// The driver's: nobody knows then what became of it.
@@ -39,12 +39,19 @@ pub async fn replace(
     writers: &Writers,
     namespace: &Namespace,
     uuid: &str,
-    key: &Key,
+    located: &Located,
     document: &RawDocument,
 ) -> Result<Answer, DriverError> {
+    let mut update = rawdoc! {
+        "q": RawBsonRef::Document(&located.query),
+        "u": RawBsonRef::Document(document),
+        "multi": false,
+        "upsert": false,
+    };
+    append_collation(located, &mut update);
     let mut command = rawdoc! {
         "update": namespace.collection(),
-        "updates": [{ "q": by_id(key), "u": RawBsonRef::Document(document), "multi": false, "upsert": false }],
+        "updates": [update],
         "bypassDocumentValidation": true,
     };
     complete(writers, uuid, &mut command);
@@ -52,22 +59,27 @@ pub async fn replace(
     crash::around("replace", writers.write(namespace.db(), command, &Documents::default())).await
 }
 
-/// Deletes the document with this `_id`, if it is there.
+/// Deletes a document, if it is there.
 ///
 /// # Errors
 /// The driver's: nobody knows then what became of it.
-pub async fn delete(writers: &Writers, namespace: &Namespace, uuid: &str, key: &Key) -> Result<Answer, DriverError> {
-    let mut command = rawdoc! {
-        "delete": namespace.collection(),
-        "deletes": [{ "q": by_id(key), "limit": 1 }],
-    };
+pub async fn delete(
+    writers: &Writers,
+    namespace: &Namespace,
+    uuid: &str,
+    located: &Located,
+) -> Result<Answer, DriverError> {
+    let mut delete = rawdoc! { "q": RawBsonRef::Document(&located.query), "limit": 1 };
+    append_collation(located, &mut delete);
+    let mut command = rawdoc! { "delete": namespace.collection(), "deletes": [delete] };
     complete(writers, uuid, &mut command);
     crash::around("delete", writers.write(namespace.db(), command, &Documents::default())).await
 }
 
-/// `{_id: {$eq: key}}`: `$eq` since a value may be a document whose first field begins with `$`.
-fn by_id(key: &Key) -> RawDocumentBuf {
-    rawdoc! { "_id": key.named("$eq") }
+pub(super) fn append_collation(located: &Located, statement: &mut RawDocumentBuf) {
+    if located.names_simple_collation {
+        statement.append(bson::cstr!("collation"), rawdoc! { "locale": "simple" });
+    }
 }
 
 /// Lets `Timestamp(0, 0)` stay what it is, where the server can be told so.

@@ -260,24 +260,19 @@ impl Writers {
 
     async fn connect(&self) -> Result<(ServerAddress, Connection), DriverError> {
         let connector = self.target.connector().map_err(|reason| DriverError::custom(reason.to_owned()))?;
-        let address = self.target.primary().await?;
+        let address = self.target.writable().await?;
         let connection = connector.connect(&address).await?;
         tracing::debug!(%address, compression = connection.compression(), fenced = self.are_fenced(), "writer connected");
         Ok((address, connection))
     }
 
-    /// Waits for an answer for as long as the server is the primary.
+    /// Waits for an answer for as long as writes go to the server.
     async fn answered(
         &self,
         address: &ServerAddress,
         exchange: impl Future<Output = Result<RawDocumentBuf, DriverError>>,
     ) -> Result<RawDocumentBuf, DriverError> {
-        let look = || async {
-            let primary = self.target.primary().await?;
-            let text = || format!("{address} does not answer, and {primary} is the primary");
-            if primary == *address { Ok(()) } else { Err(io::Error::other(text()).into()) }
-        };
-        wire::answered(exchange, look).await
+        wire::answered(exchange, || self.target.ensure_writable(address)).await
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Writer>> {

@@ -7,8 +7,10 @@ use super::keys;
 use crate::error::{Error, Result};
 use crate::model::catalog::{CatalogEntry, Ordinal};
 use crate::model::lane::PartitionRecord;
+use crate::model::locator::Locator;
 use crate::model::namespace::{Filter, Namespace, Renames};
 use crate::model::plan::{LaneName, LaneSpec, PartitionSpec, Plan};
+use crate::model::target_sharding::TargetSharding;
 use serde::{Deserialize, Serialize};
 
 /// How many entries a page has. An entry with options and a few indexes is 1 to 4 KB, so a page stays below 2 MB.
@@ -107,6 +109,21 @@ pub struct PreparedEntry {
     pub created: bool,
     /// How many documents were in it already (`--existing keep`).
     pub documents_before: u64,
+    /// How it is sharded there, where it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sharding: Option<TargetSharding>,
+}
+
+impl PreparedEntry {
+    /// How its documents are found.
+    ///
+    /// # Errors
+    /// Of the state store: a shard key that is none.
+    pub fn locator(&self) -> Result<Locator> {
+        let locator = self.sharding.as_ref().map(TargetSharding::locator).transpose();
+        let damaged = |why| Error::state(format!("prepare has a shard key for {} that is none: {why}", self.target));
+        Ok(locator.map_err(damaged)?.unwrap_or_default())
+    }
 }
 
 /// A segment of a lane's proofs.

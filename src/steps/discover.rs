@@ -7,13 +7,14 @@
 //!   without a head count for nothing.
 
 use super::listing::{self, Found};
+use super::prepare::sharding;
 use crate::config::CheckpointUri;
 use crate::context::{Context, Servers};
 use crate::driver::{self, Finished, Outcome};
 use crate::error::{Error, Result};
 use crate::model::bson_order::compare_documents;
 use crate::model::catalog::{CatalogEntry, OrderFacts, Ordinal, Part, index_differences, option_differences};
-use crate::model::choice::Order;
+use crate::model::choice::{Order, ReadOrder};
 use crate::model::cursor::Key;
 use crate::model::finding::{Finding, Note};
 use crate::model::job::{Binding, Checkpoint, CheckpointMap, JobRecord};
@@ -73,8 +74,9 @@ async fn discover(context: &Context, servers: &Servers) -> Result<Finished> {
         Some(head) => head.value,
         None => {
             let attempt = random::random_id();
-            let entries = list(context, &servers.source, &attempt).await?;
+            let entries = list(context, servers, &attempt).await?;
             check(context, &entries, &catalog::databases(&servers.target).await?)?;
+            sharding::decide(context, servers, &entries).await?;
             pages::write_catalog(&context.documents, &attempt, selection, &entries).await?
         }
     };
@@ -137,10 +139,18 @@ pub fn of(map: &CheckpointMap, source: &Deployment) -> Result<Checkpoint> {
 }
 
 /// Lists the namespaces that the filter lets through, with what is known about each.
-async fn list(context: &Context, source: &Source, attempt: &str) -> Result<Vec<CatalogEntry>> {
+async fn list(context: &Context, servers: &Servers, attempt: &str) -> Result<Vec<CatalogEntry>> {
+    let source = &servers.source;
+    // What is read in the order of the disk may come twice, and on a sharded target the second one to another shard.
+    let is_by_id = servers.target.is_mongos();
+    if is_by_id && context.settings.read_order == ReadOrder::Natural {
+        return Err(Error::bad_input(
+            "--read-order natural does not go with a mongos as the target; leave it out, or say id",
+        ));
+    }
     let all = listing::all(source).await?;
     let wanted = all.into_values().filter(|found| context.settings.filter.lets_through(&found.listed.namespace));
-    let memory = correlation::memory(&source.shards[0].deployment).await?;
+    let memory = if is_by_id { None } else { correlation::memory(&source.shards[0].deployment).await? };
     let entry = |(found, number)| entry(context, source, (attempt, Ordinal(number)), memory, found);
     stream::iter(wanted.zip(0..).map(entry)).buffered(PARALLEL).try_collect().await
 }
@@ -200,7 +210,9 @@ async fn parts(
         Some(sharded) => {
             let map = cluster::chunks(&source.main, &namespace, sharded).await?;
             let how = (sharded.unique, sharded.is_unsplittable);
-            entry.sharding = Some(chunks::write(&context.documents, (attempt, entry.ordinal), &map, how).await?);
+            let mut sharding = chunks::write(&context.documents, (attempt, entry.ordinal), &map, how).await?;
+            sharding.zones = cluster::zones(&source.main, &namespace).await?;
+            entry.sharding = Some(sharding);
             map.shards().to_vec()
         }
     };

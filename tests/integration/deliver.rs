@@ -19,6 +19,7 @@ use mongoferry::model::counts::Counts;
 use mongoferry::model::cursor::{Key, Position};
 use mongoferry::model::lane::LaneProgress;
 use mongoferry::model::lease::Holder;
+use mongoferry::model::locator::Locator;
 use mongoferry::model::namespace::Namespace;
 use mongoferry::model::partition::Range;
 use mongoferry::model::plan::LaneName;
@@ -77,6 +78,7 @@ impl Sides {
             from: namespace.clone(),
             to: namespace,
             uuid,
+            locator: Locator::default(),
             range: Range::default(),
             ownership: None,
             created: true,
@@ -103,7 +105,14 @@ impl Sides {
         let writers = Writers::new(source.clone(), None)?;
         for document in documents {
             let one: Documents = [document].into_iter().collect();
-            let answer = upsert::insert(&writers, &self.delivery.from, uuid.as_deref().ok_or("no UUID")?, &one).await?;
+            let answer = upsert::insert(
+                &writers,
+                &self.delivery.from,
+                uuid.as_deref().ok_or("no UUID")?,
+                &Locator::default(),
+                &one,
+            )
+            .await?;
             assert_eq!(answer, Answer::Acknowledged(vec![]));
         }
         Ok(())

@@ -26,6 +26,7 @@ mod order;
 mod partitions;
 mod routers;
 mod scans;
+mod sharded_targets;
 mod shards;
 mod store;
 mod streams;

@@ -16,7 +16,7 @@ use crate::support::writing::{Collection, batch, everything, target as connected
 
 /// Inserts one document with what this deployment's connection string says, and how that was compressed.
 async fn inserts(target: &Deployment, collection: &str) -> Result<Option<&'static str>, Failure> {
-    let mut connection = target.connector()?.connect(&target.primary().await?).await?;
+    let mut connection = target.connector()?.connect(&target.writable().await?).await?;
     let document = rawdoc! { "text": "a".repeat(10_000) };
     let sequence = Sequence { name: "documents", documents: document.as_bytes() };
     let reply = connection.exchange("wire", rawdoc! { "insert": collection }, Some(sequence)).await?;
@@ -56,7 +56,7 @@ async fn users_log_in_with_either_kind_of_password_and_their_messages_are_compre
     // A password that was changed since the driver logged in is refused as the driver's would be.
     let changed = connected(&uri("new", password, ""), None).await?;
     root.database("admin").run_command(doc! {"updateUser": "new", "pwd": "another"}).await?;
-    let connected = changed.connector()?.connect(&changed.primary().await?).await;
+    let connected = changed.connector()?.connect(&changed.writable().await?).await;
     let refused = connected.expect_err("another password");
     assert_eq!(changed.failed(&refused).kind(), Kind::BadInput, "{refused}");
     Ok(())
@@ -86,7 +86,7 @@ async fn a_certificate_is_a_login_and_a_server_without_a_good_one_is_not_spoken_
 
     // The driver would not have come so far: its connector alone is asked.
     let options = mongodb::options::ClientOptions::parse(uri(&login)).await?;
-    let refused = Connector::new(&options)?.connect(&known.primary().await?).await.expect_err("an unknown authority");
+    let refused = Connector::new(&options)?.connect(&known.writable().await?).await.expect_err("an unknown authority");
     assert!(refused.to_string().contains("UnknownIssuer"), "{refused}");
     Ok(())
 }
@@ -107,7 +107,7 @@ async fn what_only_the_driver_can_do_is_left_to_it() -> Result<(), Failure> {
 #[tokio::test]
 async fn answers_are_the_bytes_that_the_driver_gets() -> Result<(), Failure> {
     let target = connected(&shared_target().await?.uri(), None).await?;
-    let mut connection = target.connector()?.connect(&target.primary().await?).await?;
+    let mut connection = target.connector()?.connect(&target.writable().await?).await?;
     let batch = batch([rawdoc! {"_id": 1, "x": 1}, rawdoc! {"_id": 2, "x": 1}, rawdoc! {"_id": {"a": "b"}, "x": 2}]);
     target
         .run("wire", doc! {"createIndexes": "same", "indexes": [{"key": {"x": 1}, "name": "x", "unique": true}]})

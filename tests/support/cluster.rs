@@ -190,6 +190,12 @@ pub async fn shared_cluster() -> Result<&'static Cluster, Failure> {
     SHARED.get_or_try_init(|| Cluster::start(ClusterOptions::default())).await
 }
 
+/// A cluster of three shards that tests share as a target, through routers of their own; each uses databases of its own.
+pub async fn shared_target_cluster() -> Result<&'static Cluster, Failure> {
+    static SHARED: OnceCell<Cluster> = OnceCell::const_new();
+    SHARED.get_or_try_init(|| Cluster::start(ClusterOptions { shards: 3, ..Default::default() })).await
+}
+
 /// Database and collection of a namespace.
 pub fn parts(namespace: &str) -> Result<(&str, &str), Failure> {
     namespace.split_once('.').ok_or_else(|| format!("{namespace} has no dot").into())

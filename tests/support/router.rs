@@ -48,6 +48,7 @@ pub struct Router {
 #[derive(Debug, Default)]
 pub struct Shared {
     config: String,
+    clock: Arc<upstream::Clock>,
     routes: route::Routes,
     cursors: cursor::Cursors,
     is_over: AtomicBool,

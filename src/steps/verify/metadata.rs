@@ -8,7 +8,9 @@ use crate::model::choice::CreateIndex;
 use crate::model::comparison::Leniency;
 use crate::model::finding::{Finding, Note};
 use crate::model::namespace::Namespace;
+use crate::model::target_sharding::{TargetSharding, is_only_for_shard_key, supporting_index};
 use crate::mongo::catalog::{self, Listed};
+use crate::mongo::sharding;
 use crate::state::pages::PreparedEntry;
 use crate::steps::listing;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -96,9 +98,33 @@ pub async fn compare(servers: &Servers, facts: &Facts, entry: &CatalogEntry, sou
             is_comparable = true;
             texts.extend(option_differences(&entry.options, &now.options));
             if facts.create_index != CreateIndex::None {
-                let indexes = catalog::indexes(&servers.target, &prepared.target).await?;
+                let mut indexes = catalog::indexes(&servers.target, &prepared.target).await?;
+                if let Some(sharding) = &prepared.sharding
+                    && supporting_index(entry, sharding).is_none()
+                {
+                    // The one that the target has made for the shard key.
+                    indexes.retain(|index| !is_only_for_shard_key(index, entry, sharding));
+                }
                 texts.extend(index_differences(&entry.indexes, &indexes));
             }
+        }
+    }
+    if is_comparable && servers.target.is_mongos() {
+        let now = sharding::current(&servers.target, &prepared.target).await?;
+        let now = now.map(|now| sharding::as_wanted(&servers.target, &now, false)).transpose()?;
+        let is_same = match (&prepared.sharding, &now) {
+            (None, None) => true,
+            (Some(prepared), Some(now)) => prepared.is_same_as(now),
+            _ => false,
+        };
+        if !is_same {
+            let text =
+                |sharding: &Option<TargetSharding>| sharding.as_ref().map_or("not at all".into(), |by| by.text());
+            texts.push(format!(
+                "is sharded by {} on the target now and was by {}",
+                text(&now),
+                text(&prepared.sharding)
+            ));
         }
     }
     let findings = texts.into_iter().map(|text| Finding { namespace: entry.namespace.clone(), text }).collect();

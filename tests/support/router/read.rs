@@ -29,12 +29,12 @@ pub fn find(
         let body = if servers.len() > 1 { for_several_shards(body) } else { Ok(body.to_owned()) }?;
         ask(upstream, route, &servers, &body)
     })?;
-    let (order, is_merged) = (order(body)?, replies.len() > 1);
+    let is_merged = replies.len() > 1;
     let cursor = Cursor::new(namespace, replies);
     let number = |name| raw::number(body, name).and_then(|number| usize::try_from(number).ok());
     let cursor = if is_merged {
         let limit = number("limit").filter(|limit| *limit > 0).unwrap_or(usize::MAX);
-        cursor.cut(order, number("skip").unwrap_or(0), limit)
+        cursor.cut(order(body)?, number("skip").unwrap_or(0), limit)
     } else {
         cursor
     };

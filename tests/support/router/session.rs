@@ -46,7 +46,7 @@ pub struct Session {
 impl Session {
     /// A new one, without connections of its own yet.
     pub fn new(shared: Arc<Shared>) -> Self {
-        let upstream = Upstream::new(&shared.config);
+        let upstream = Upstream::new(&shared.config, Arc::clone(&shared.clock));
         Session { shared, upstream }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::TcpStream;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use mongodb::bson::{RawBson, RawDocumentBuf, Timestamp, rawdoc};
@@ -53,7 +54,12 @@ pub struct Upstream {
     open: HashMap<String, Connection>,
     /// The largest times that any reply to the present command told.
     pub times: Times,
+    clock: Arc<Clock>,
 }
+
+/// The largest time of the cluster that any client of the router was told. Servers are told it with each command, as a
+/// mongos does: they refuse to wait for a time that nobody has told them of.
+pub type Clock = Mutex<Option<(Timestamp, RawDocumentBuf)>>;
 
 /// `operationTime` and `$clusterTime`.
 #[derive(Debug, Clone, Default)]
@@ -70,9 +76,9 @@ struct Connection {
 
 impl Upstream {
     /// Knows the config server alone; the shards are those that it names.
-    pub fn new(config: &str) -> Self {
+    pub fn new(config: &str, clock: Arc<Clock>) -> Self {
         let seeds = HashMap::from([(CONFIG.to_owned(), config.to_owned())]);
-        Upstream { seeds, open: HashMap::new(), times: Times::default() }
+        Upstream { seeds, open: HashMap::new(), times: Times::default(), clock }
     }
 
     /// The names of the shards, sorted, as the config server has them now.
@@ -147,7 +153,10 @@ impl Upstream {
             self.open.insert(server.to_owned(), connection);
         }
         let connection = self.open.get_mut(server).ok_or_else(|| io::Error::other("just connected"))?;
-        Ok(connection.send(command)?)
+        let known = self.clock.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some((_, time)) = known else { return Ok(connection.send(command)?) };
+        let body = raw::with(&raw::without(&command.body, &["$clusterTime"]), "$clusterTime", RawBson::Document(time));
+        Ok(connection.send(&Command { body, sequence: command.sequence.clone() })?)
     }
 
     fn receive(&mut self, server: &str, sent: Result<(), Refused>) -> Answer {
@@ -155,6 +164,12 @@ impl Upstream {
             let connection = self.open.get_mut(server).ok_or_else(|| io::Error::other("the connection was lost"))?;
             let reply = connection.receive()?;
             self.times.see(&reply);
+            let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+            let told = self.times.cluster.clone();
+            if told.as_ref().map(|(time, _)| time) > clock.as_ref().map(|(time, _)| time) {
+                *clock = told;
+            }
+            drop(clock);
             Refused::check(reply)
         });
         if answer.as_ref().is_err_and(Refused::is_about_the_way) {

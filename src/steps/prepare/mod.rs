@@ -6,6 +6,8 @@
 //! - Resumes by: the inventory. A collection with the recorded UUID was there before and is dropped or kept as told; one
 //!   with another UUID under this job's marker is what a killed run has created. Pages that are prepared are skipped.
 
+pub mod sharding;
+
 use super::discover::names;
 use crate::claim::Claim;
 use crate::context::{Context, Servers};
@@ -25,6 +27,7 @@ use crate::state::keys;
 use crate::state::pages::{self, InventoryEntry, InventoryPage, PAGE, PreparedEntry, PreparedPage};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::Value;
+use sharding::Sharding;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -48,12 +51,14 @@ async fn prepare(context: &Context, servers: &Servers, claim: &Arc<Claim<StepPro
     let begun = context.documents.read::<InventoryPage>(&keys::inventory_page(0)).await?.is_some();
     let is_any_there = begun || !context.documents.list("prepare/").await?.is_empty();
     let (existing, create_index) = choices(context, claim, is_any_there).await?;
+    let sharding = sharding::decide(context, servers, &entries).await?;
     if !begun {
         let present = collections_by_name(&servers.target, &targets).await?;
         refuse_other_cases(&catalog::databases(&servers.target).await?, &targets)?;
         // Before what is in the way: what another job has made there is not to be dropped or kept, but its.
         refuse_other_jobs(context, servers, &job.id, &targets, existing).await?;
         refuse_what_is_in_the_way(&present, existing)?;
+        sharding.check(context, servers, &entries, &present, to_target).await?;
         claim.ensure_may_send().await?;
         let was_there = marker::is_there(&servers.target, &job.id).await?;
         crash::around("marker", marker::leave(&servers.target, &job.id, &job.name, &targets)).await?;
@@ -67,6 +72,7 @@ async fn prepare(context: &Context, servers: &Servers, claim: &Arc<Claim<StepPro
         take_inventory(context, servers, &entries, existing, to_target).await?;
     }
 
+    let maker = Maker { context, servers, claim, sharding, existing, create_index };
     let mut made = Vec::new();
     let mut result = Finished::default();
     for (page, entries) in (0..).zip(entries.chunks(PAGE)) {
@@ -78,7 +84,7 @@ async fn prepare(context: &Context, servers: &Servers, claim: &Arc<Claim<StepPro
         let before: InventoryPage = pages::expect(&context.documents, &keys::inventory_page(page)).await?;
         let make = before.collections.iter().filter_map(|before| {
             let entry = entries.iter().find(|entry| entry.ordinal == before.ordinal)?;
-            Some(make_ready(&servers.target, claim, entry, before, existing, create_index))
+            Some(maker.make_ready(entry, before))
         });
         let made_ready = stream::iter(make.collect::<Vec<_>>()).buffered(PARALLEL).try_collect().await;
         let collections = made_ready.map_err(changed_something)?;
@@ -248,55 +254,65 @@ fn changed_something(error: Error) -> Error {
     }
 }
 
-/// Brings one collection of the target to where documents may come.
-async fn make_ready(
-    target: &Deployment,
-    claim: &Arc<Claim<StepProgress>>,
-    entry: &CatalogEntry,
-    before: &InventoryEntry,
+/// What it takes to make collections.
+struct Maker<'a> {
+    context: &'a Context,
+    servers: &'a Servers,
+    claim: &'a Arc<Claim<StepProgress>>,
+    sharding: Sharding,
     existing: Existing,
     create_index: CreateIndex,
-) -> Result<PreparedEntry> {
-    let name = &before.target;
-    if let (Some(uuid), Existing::Keep) = (&before.uuid, existing) {
-        return Ok(PreparedEntry {
-            ordinal: entry.ordinal,
-            target: name.clone(),
-            uuid: uuid.clone(),
-            created: false,
-            documents_before: before.documents,
-        });
-    }
-    if let Some(uuid) = &before.uuid {
-        let now = catalog::collection(target, name).await?.and_then(|listed| listed.uuid);
-        if now.as_ref() == Some(uuid) {
-            claim.ensure_may_send().await?;
-            crash::around("drop", collection::drop_by_uuid(target, name, uuid)).await?;
+}
+
+impl Maker<'_> {
+    /// Brings one collection of the target to where documents may come.
+    async fn make_ready(&self, entry: &CatalogEntry, before: &InventoryEntry) -> Result<PreparedEntry> {
+        let (target, claim, name) = (&self.servers.target, self.claim, &before.target);
+        let (ordinal, documents_before) = (entry.ordinal, before.documents);
+        if let (Some(uuid), Existing::Keep) = (&before.uuid, self.existing) {
+            let sharding = self.sharding.kept(self.servers, entry, name).await?;
+            let (target, uuid) = (name.clone(), uuid.clone());
+            return Ok(PreparedEntry { ordinal, target, uuid, created: false, documents_before, sharding });
         }
+        if let Some(uuid) = &before.uuid {
+            let now = catalog::collection(target, name).await?.and_then(|listed| listed.uuid);
+            if now.as_ref() == Some(uuid) {
+                claim.ensure_may_send().await?;
+                crash::around("drop", collection::drop_by_uuid(target, name, uuid)).await?;
+            }
+        }
+        claim.ensure_may_send().await?;
+        let creation = crash::around("create", collection::create(target, name, &entry.options)).await?;
+        let uuid = catalog::collection(target, name).await?.and_then(|listed| listed.uuid);
+        let uuid = uuid.ok_or_else(|| {
+            target.side.error(format!("{name} was created on the target and is not there; try again"))
+        })?;
+        // What a killed run of this job created is empty: documents come only after this step.
+        if creation == Creation::Exists && !collection::is_empty(target, name).await? {
+            return Err(Error::bad_input(format!(
+                "somebody else created {name} on the target and filled it while this job prepared it; drop it, or use another --job"
+            )));
+        }
+        let sharding = self.sharding.make(self.context, self.servers, claim, entry, (name, &uuid)).await?;
+        if self.create_index == CreateIndex::Background {
+            self.build_early(entry, name, &uuid).await?;
+        }
+        Ok(PreparedEntry { ordinal, target: name.clone(), uuid, created: true, documents_before: 0, sharding })
     }
-    claim.ensure_may_send().await?;
-    let creation = crash::around("create", collection::create(target, name, &entry.options)).await?;
-    let uuid = catalog::collection(target, name).await?.and_then(|listed| listed.uuid);
-    let uuid =
-        uuid.ok_or_else(|| target.side.error(format!("{name} was created on the target and is not there; try again")))?;
-    // What a killed run of this job created is empty: documents come only after this step.
-    if creation == Creation::Exists && !collection::is_empty(target, name).await? {
-        return Err(Error::bad_input(format!(
-            "somebody else created {name} on the target and filled it while this job prepared it; drop it, or use another --job"
-        )));
-    }
-    if create_index == CreateIndex::Background {
+
+    /// Builds the indexes that need not wait for the data.
+    async fn build_early(&self, entry: &CatalogEntry, name: &Namespace, uuid: &str) -> Result<()> {
         let early: Vec<Value> = entry
             .secondary_indexes()
             .filter(|index| !must_wait_for_data(index))
             .map(|index| index_to_create(index, &entry.options))
             .collect();
-        claim.ensure_may_send().await?;
-        let refused = index::build(target, name, &uuid, &early).await?;
+        self.claim.ensure_may_send().await?;
+        let refused = index::build(&self.servers.target, name, uuid, &early).await?;
         // They are asked for once more after the data, when a refusal that remains becomes a finding.
         for index in refused {
             tracing::warn!(namespace = %name, "index {} was refused before the data: {}", index.name, index.reason);
         }
+        Ok(())
     }
-    Ok(PreparedEntry { ordinal: entry.ordinal, target: name.clone(), uuid, created: true, documents_before: 0 })
 }
