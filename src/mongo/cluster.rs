@@ -139,6 +139,30 @@ fn sharded(collection: &Document) -> Option<(Namespace, Sharded)> {
     Some((Namespace::new(db, name), Sharded { key, unique, uuid, generation, is_unsplittable }))
 }
 
+/// The shards that own chunks of a collection; none when it is not sharded.
+///
+/// # Errors
+/// As [`Deployment::failed`].
+pub async fn owners(config: &Deployment, namespace: &Namespace) -> Result<Vec<String>> {
+    let Some(sharded) = sharded_as(config, namespace).await? else { return Ok(Vec::new()) };
+    let filter = Document::try_from(chunks_of(namespace, &sharded).as_ref())
+        .map_err(|error| config.side.error(format!("{namespace} cannot be asked for: {error}")))?;
+    let stages = [doc! { "$match": filter }, doc! { "$group": { "_id": "$shard" } }, doc! { "$sort": { "_id": 1 } }];
+    let command = doc! { "aggregate": "chunks", "pipeline": stages.to_vec(), "cursor": {} };
+    let found = config.collect("config", command).await.map_err(|error| config.failed(&error))?;
+    Ok(found.iter().filter_map(|owner| owner.get_str("_id").ok().map(str::to_owned)).collect())
+}
+
+/// Which entries of `config.chunks` are a collection's.
+fn chunks_of(namespace: &Namespace, sharded: &Sharded) -> RawDocumentBuf {
+    // From 5.0 on, when timestamps came, chunks name their collection by its UUID.
+    let by_uuid = sharded.generation.timestamp.and(sharded.uuid.as_deref()).and_then(uuid_binary);
+    match by_uuid.map(RawBson::try_from) {
+        Some(Ok(uuid)) => rawdoc! { "uuid": uuid },
+        _ => rawdoc! { "ns": namespace.to_string() },
+    }
+}
+
 /// All chunks of a collection.
 ///
 /// # Errors
@@ -149,15 +173,9 @@ pub async fn chunks(config: &Deployment, namespace: &Namespace, sharded: &Sharde
             .side
             .error(format!("the chunks of {namespace} do not fit together: {why}; stop the balancer and try again"))
     };
-    // From 5.0 on, when timestamps came, chunks name their collection by its UUID.
-    let by_uuid = sharded.generation.timestamp.and(sharded.uuid.as_deref()).and_then(uuid_binary);
-    let filter = match by_uuid.map(RawBson::try_from) {
-        Some(Ok(uuid)) => rawdoc! { "uuid": uuid },
-        _ => rawdoc! { "ns": namespace.to_string() },
-    };
     let command = rawdoc! {
         "find": "chunks",
-        "filter": filter,
+        "filter": chunks_of(namespace, sharded),
         "sort": { "min": 1 },
         "batchSize": REPLY_CHUNKS as i32,
         "readConcern": { "level": "majority" },

@@ -3,6 +3,7 @@
 
 use super::catalog::{from_state, is_missing, uuid_binary};
 use super::checkpoint::acknowledged;
+use super::cluster;
 use super::deployment::Deployment;
 use super::failure::{code, is_transient};
 use super::majority;
@@ -12,7 +13,7 @@ use crate::model::namespace::Namespace;
 use bson::{Bson, Document, doc};
 use mongodb::error::Error as DriverError;
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// How often a build that somebody else asked for (this job, before it was killed) is looked at.
@@ -80,6 +81,9 @@ async fn follow(target: &Deployment, namespace: &Namespace) -> Result<BTreeSet<S
 
 /// `listIndexes` with `includeBuildUUIDs` wraps an index that is being built into `{spec, buildUUID}` (4.4 and later).
 async fn present(target: &Deployment, namespace: &Namespace) -> Result<Present> {
+    if target.is_mongos() {
+        return present_on_shards(target, namespace).await;
+    }
     let command = doc! { "listIndexes": namespace.collection(), "includeBuildUUIDs": true, "cursor": {} };
     let listed = match target.collect(namespace.db(), command).await {
         Ok(listed) => listed,
@@ -96,6 +100,55 @@ async fn present(target: &Deployment, namespace: &Namespace) -> Result<Present> 
         }
     }
     Ok(present)
+}
+
+/// A mongos lists the indexes of one shard. `$indexStats` tells of each shard what it has, and what it is building
+/// (<https://www.mongodb.com/docs/manual/reference/operator/aggregation/indexStats/>).
+async fn present_on_shards(target: &Deployment, namespace: &Namespace) -> Result<Present> {
+    let owners = cluster::owners(target, namespace).await?.len().max(1);
+    let mut present = Present { ready: BTreeSet::new(), building: BTreeSet::new() };
+    for (name, Stats { ready, building }) in stats(target, namespace).await? {
+        if building > 0 {
+            present.building.insert(name);
+        } else if ready >= owners {
+            present.ready.insert(name);
+        }
+    }
+    Ok(present)
+}
+
+/// The indexes that some shards of a cluster lack that have documents of a collection.
+///
+/// # Errors
+/// As [`Deployment::failed`].
+pub async fn incomplete(target: &Deployment, namespace: &Namespace) -> Result<Vec<String>> {
+    let owners = cluster::owners(target, namespace).await?.len().max(1);
+    let stats = stats(target, namespace).await?.into_iter();
+    Ok(stats.filter(|(_, Stats { ready, .. })| *ready < owners).map(|(name, _)| name).collect())
+}
+
+/// On how many shards an index is.
+#[derive(Default)]
+struct Stats {
+    ready: usize,
+    building: usize,
+}
+
+async fn stats(target: &Deployment, namespace: &Namespace) -> Result<BTreeMap<String, Stats>> {
+    let stages = [doc! { "$indexStats": {} }, doc! { "$project": { "name": 1, "building": 1 } }];
+    let command = doc! { "aggregate": namespace.collection(), "pipeline": stages.to_vec(), "cursor": {} };
+    let listed = match target.collect(namespace.db(), command).await {
+        Ok(listed) => listed,
+        Err(error) if is_missing(&error) => Vec::new(),
+        Err(error) => return Err(target.failed(&error)),
+    };
+    let mut found: BTreeMap<String, Stats> = BTreeMap::new();
+    for entry in listed {
+        let Ok(name) = entry.get_str("name") else { continue };
+        let stats = found.entry(name.to_owned()).or_default();
+        if entry.get_bool("building").unwrap_or(false) { stats.building += 1 } else { stats.ready += 1 }
+    }
+    Ok(found)
 }
 
 enum Failure {

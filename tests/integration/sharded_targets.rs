@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use futures_util::{StreamExt, TryStreamExt, stream};
 use mongodb::bson::{Bson, Document, doc};
 use mongodb::{Client, IndexModel};
 use rustix::process::Signal;
@@ -256,6 +257,59 @@ async fn a_document_whose_shard_key_changed_between_two_attempts_is_there_once()
     Ok(())
 }
 
+/// Crash enumeration, as in `crashes.rs`, of what is done to a sharded target alone, and of the inserts of two shards' lanes.
+#[tokio::test]
+async fn a_crash_while_it_is_sharded_spread_and_filled_loses_and_doubles_nothing() -> Result<(), Failure> {
+    let source = shared_cluster().await?;
+    source.create_database("cut", "s0").await?;
+    source.shard_collection("cut.c", doc! {"k": 1}, doc! {}).await?;
+    for at in [2_000, 4_000, 6_000, 8_000] {
+        source.split("cut.c", doc! {"k": at}).await?;
+    }
+    source.move_chunk("cut.c", doc! {"k": 4_000}, "s1").await?;
+    let documents = numbered(0..400);
+    for shard in ["s0", "s1"] {
+        source.plant(shard, "cut.c", documents.clone()).await?;
+    }
+    let into = |job: &Job, database: &str| {
+        let ferry = job.ferry.clone().set("MONGOFERRY_RENAME", format!("cut:{database}"));
+        ferry.set("MONGOFERRY_CHECKPOINT_NAMESPACE", format!("mongoshake.{database}"))
+    };
+    let job = Job::of_cluster(source, "cut").await?;
+    let log = job.directory.path().join("points");
+    into(&job, "cut_first").set("MONGOFERRY_CRASH_LOG", log.to_string_lossy()).run(&["step", "all"]).await.expect(0);
+    let text = std::fs::read_to_string(log)?;
+    let effects = ["create", "enable-sharding", "shard", "split", "move-chunk", "insert"];
+    let is_of = |line: &str, effect: &str| line.rsplit([' ', ':']).next() == Some(effect);
+    for effect in effects {
+        assert!(text.lines().any(|line| is_of(line, effect)), "no point around {effect}: {text}");
+    }
+    let wanted = text.lines().filter(|line| effects.iter().any(|effect| is_of(line, effect)));
+    let numbers: Vec<&str> = wanted.filter_map(|line| line.split(' ').next()).collect();
+    let runs: Vec<_> = numbers
+        .into_iter()
+        .map(|number| {
+            let (documents, into) = (&documents, &into);
+            async move {
+                let (job, database) = (Job::of_cluster(source, "cut").await?, format!("cut_{number}"));
+                let ferry = into(&job, &database);
+                let killed = ferry.clone().set("MONGOFERRY_CRASH_AT", number).run(&["step", "all"]).await;
+                assert!(killed.code.is_none() || killed.code == Some(0), "point {number}: {killed:?}");
+                ferry.run(&["step", "all"]).await.expect(0);
+                let namespace = format!("{database}.c");
+                assert!(job.arrived(&namespace).await? == by_id(documents.clone()), "point {number}");
+                let mut spread: Vec<usize> = job.spread(&namespace).await?.into_values().collect();
+                spread.sort_unstable();
+                assert_eq!(spread, [1, 2, 2], "point {number}");
+                Ok::<_, Failure>(())
+            }
+        })
+        .collect();
+    println!("{} points", runs.len());
+    stream::iter(runs).buffered(3).try_collect::<Vec<_>>().await?;
+    Ok(())
+}
+
 #[tokio::test]
 async fn documents_with_one_id_on_two_shards_are_both_copied() -> Result<(), Failure> {
     let source = shared_cluster().await?;
@@ -270,6 +324,42 @@ async fn documents_with_one_id_on_two_shards_are_both_copied() -> Result<(), Fai
     let collection = job.client().await?.database("pairs").collection::<Document>("c");
     assert_eq!(collection.count_documents(doc! {"_id": 1}).await?, 2);
     Ok(())
+}
+
+/// A mongos lists the indexes of one shard alone.
+#[tokio::test]
+async fn an_index_that_one_shard_lacks_is_built_there_and_found_missing() -> Result<(), Failure> {
+    let source = Client::with_uri_str(shared_source().await?.uri()).await?.database("lacking");
+    source.collection::<Document>("c").insert_many(numbered(0..300)).await?;
+    source.collection::<Document>("c").create_index(IndexModel::builder().keys(doc! {"a": 1}).build()).await?;
+    let job = Job::of_set("lacking").await?;
+    job.shard_keys(&[("lacking.c", r#"'{"word": "hashed"}'"#)])?;
+    for step in ["discover", "plan", "prepare", "copy"] {
+        job.ferry.run(&["step", step]).await.expect(0);
+    }
+    // As after a build of which nobody saw the end.
+    let listed = job.client().await?.database("lacking").collection::<Document>("c");
+    let on = |shard: &'static str| async move {
+        let shard = job_shard(shard).await?;
+        Ok::<_, Failure>(shard.database("lacking").collection::<Document>("c"))
+    };
+    for shard in ["s0", "s1"] {
+        on(shard).await?.create_index(IndexModel::builder().keys(doc! {"a": 1}).build()).await?;
+    }
+    job.ferry.run(&["step", "index"]).await.expect(0);
+    for shard in ["s0", "s1", "s2"] {
+        assert_eq!(on(shard).await?.list_index_names().await?, ["_id_", "word_hashed", "a_1"], "{shard}");
+    }
+    job.ferry.run(&["step", "verify"]).await.expect(0);
+    on("s2").await?.drop_index("a_1").await?;
+    assert!(listed.list_index_names().await?.contains(&"a_1".to_owned()));
+    let found = job.ferry.run(&["step", "verify"]).await.expect(4);
+    assert!(found.stderr.contains("index a_1 is not on all shards"), "{found:?}");
+    Ok(())
+}
+
+async fn job_shard(shard: &str) -> Result<Client, Failure> {
+    shared_target_cluster().await?.shard_client(shard).await
 }
 
 #[tokio::test]

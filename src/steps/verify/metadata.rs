@@ -10,7 +10,7 @@ use crate::model::finding::{Finding, Note};
 use crate::model::namespace::Namespace;
 use crate::model::target_sharding::{TargetSharding, is_only_for_shard_key, supporting_index};
 use crate::mongo::catalog::{self, Listed};
-use crate::mongo::sharding;
+use crate::mongo::{index, sharding};
 use crate::state::pages::PreparedEntry;
 use crate::steps::listing;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -106,6 +106,10 @@ pub async fn compare(servers: &Servers, facts: &Facts, entry: &CatalogEntry, sou
                     indexes.retain(|index| !is_only_for_shard_key(index, entry, sharding));
                 }
                 texts.extend(index_differences(&entry.indexes, &indexes));
+                if servers.target.is_mongos() {
+                    let incomplete = index::incomplete(&servers.target, &prepared.target).await?;
+                    texts.extend(incomplete.into_iter().map(|name| format!("index {name} is not on all shards")));
+                }
             }
         }
     }
