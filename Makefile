@@ -4,7 +4,7 @@ FEATURES = --features crash-points
 SHELL = bash
 
 .DEFAULT_GOAL := help
-.PHONY: help build check test demo demo-minio kill-test limit-test bench bench-quick bench-profile bench-filter clean cargo
+.PHONY: help build check test demo demo-minio kill-test limit-test bench bench-quick bench-profile bench-filter bench-chunks clean cargo
 
 help: ## list the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,10 @@ bench-profile: cargo ## where mongoferry's CPU time goes on one set (SET=B): nee
 
 bench-filter: cargo ## what the orphan filter costs a document, with up to a million chunks: a few minutes
 	$(CARGO) bench --bench orphan_filter
+
+bench-chunks: cargo ## what a million chunks cost each step: a few minutes
+	@infra/local/install.sh mongod >/dev/null
+	$(CARGO) bench --bench chunk_map
 
 clean: ## remove what was built; installed servers stay in ~/.cache/mongoferry
 	rm -rf target

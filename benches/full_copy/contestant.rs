@@ -18,6 +18,8 @@ pub enum Contestant {
     Minio,
     /// The same as mongoferry, without digests.
     NoDigests,
+    /// The same as mongoferry, from a cluster of two shards that have a half of the set each.
+    TwoShards,
     /// `mongodump --archive | mongorestore --archive`.
     DumpRestore,
     /// MongoShake's `collector`, `sync_mode = full`.
@@ -28,12 +30,13 @@ pub enum Contestant {
 
 impl Contestant {
     /// All of them, the baseline first.
-    pub const ALL: [Contestant; 8] = [
+    pub const ALL: [Contestant; 9] = [
         Contestant::Baseline,
         Contestant::Mongoferry,
         Contestant::RareSaves,
         Contestant::Minio,
         Contestant::NoDigests,
+        Contestant::TwoShards,
         Contestant::DumpRestore,
         Contestant::MongoShake,
         Contestant::Pcsm,
@@ -47,6 +50,7 @@ impl Contestant {
             Contestant::RareSaves => "rare-saves",
             Contestant::Minio => "minio",
             Contestant::NoDigests => "no-digests",
+            Contestant::TwoShards => "two-shards",
             Contestant::DumpRestore => "dump-restore",
             Contestant::MongoShake => "mongoshake",
             Contestant::Pcsm => "pcsm",
@@ -57,7 +61,7 @@ impl Contestant {
     /// bytes are many; MongoShake does not copy empty collections.
     pub fn takes_part_in(self, set: SetName) -> bool {
         match self {
-            Contestant::RareSaves | Contestant::Minio => set == SetName::A,
+            Contestant::RareSaves | Contestant::Minio | Contestant::TwoShards => set == SetName::A,
             Contestant::NoDigests => matches!(set, SetName::B | SetName::C),
             Contestant::MongoShake => set != SetName::E,
             _ => true,

@@ -46,6 +46,9 @@ const CPU_SETS: [&str; 2] = ["B", "C"];
 /// Peak of mongoferry's resident set in MB, at most.
 const RESIDENT: [(&str, f64); 5] = [("A", 64.0), ("B", 64.0), ("C", 128.0), ("D", 64.0), ("E", 64.0)];
 
+/// Wall time of a copy from two shards against that of the same data as one replica set, at most.
+const SHARDS: f64 = 1.1;
+
 /// What saving may cost, in percent of the wall time.
 const SAVING: f64 = 2.0;
 
@@ -79,6 +82,8 @@ pub fn goals(sets: &[SetResults]) -> Vec<Goal> {
         let value = cost(name, Contestant::Mongoferry).and_then(|cost| cost.peak_rss_bytes);
         goals.push(at_most("peak resident set", name, limit, "MB", value.map(|bytes| bytes as f64 / 1e6)));
     }
+    let value = ratio(wall("A", Contestant::TwoShards), wall("A", Contestant::Mongoferry));
+    goals.push(at_most("two shards ÷ one replica set", "A", SHARDS, "x", value));
     for (what, contestant) in [("saving in a folder", Contestant::Mongoferry), ("saving in MinIO", Contestant::Minio)] {
         let value = ratio(wall("A", contestant), wall("A", Contestant::RareSaves));
         goals.push(at_most(what, "A", SAVING, "%", value.map(|ratio| (ratio - 1.0) * 100.0)));

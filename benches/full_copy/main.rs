@@ -10,6 +10,9 @@
 
 #![expect(clippy::disallowed_methods, reason = "the benchmark has a clock and an environment of its own")]
 
+#[expect(dead_code, reason = "the tests use more of it")]
+#[path = "../../tests/support/cluster.rs"]
+mod cluster;
 mod contestant;
 #[path = "../../tests/support/generated_document.rs"]
 mod generated_document;

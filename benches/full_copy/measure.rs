@@ -26,12 +26,23 @@ const QUIET_FOR: Duration = Duration::from_millis(500);
 const QUIET_WITHIN: Duration = Duration::from_secs(20);
 
 /// What is measured beside the contestant.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Servers {
-    /// The source's mongod.
-    pub source: u32,
+    /// The source's mongods.
+    pub sources: Vec<u32>,
     /// The target's mongod.
     pub target: u32,
+}
+
+impl Servers {
+    /// All processes.
+    pub fn all(&self) -> Vec<u32> {
+        self.sources.iter().copied().chain([self.target]).collect()
+    }
+
+    fn source_cpu(&self) -> Result<f64, Failure> {
+        self.sources.iter().map(|source| cpu(*source)).sum()
+    }
 }
 
 /// Measures work that this process does itself.
@@ -40,14 +51,14 @@ pub struct Servers {
 /// Those of the work.
 pub fn own_work(servers: Servers, work: impl FnOnce() -> Result<(), Failure>) -> Result<Cost, Failure> {
     let own = std::process::id();
-    let before = [cpu(own)?, cpu(servers.source)?, cpu(servers.target)?];
+    let before = [cpu(own)?, servers.source_cpu()?, cpu(servers.target)?];
     let started = Instant::now();
     work()?;
     let wall_seconds = started.elapsed().as_secs_f64();
     Ok(Cost {
         wall_seconds,
         tool_cpu_seconds: cpu(own)? - before[0],
-        source_cpu_seconds: cpu(servers.source)? - before[1],
+        source_cpu_seconds: servers.source_cpu()? - before[1],
         target_cpu_seconds: cpu(servers.target)? - before[2],
         peak_rss_bytes: None,
     })
@@ -63,7 +74,7 @@ pub fn processes(
     start: impl FnOnce() -> Result<Vec<Child>, Failure>,
     mut is_done: impl FnMut() -> Result<bool, Failure>,
 ) -> Result<Cost, Failure> {
-    let before = [cpu(servers.source)?, cpu(servers.target)?];
+    let before = [servers.source_cpu()?, cpu(servers.target)?];
     let started = Instant::now();
     let mut running = Running(start()?.into_iter().map(Process::new).collect());
     guard.watch(&running.0.iter().map(|process| process.child.id()).collect::<Vec<_>>())?;
@@ -81,7 +92,7 @@ pub fn processes(
     let cost = Cost {
         wall_seconds: started.elapsed().as_secs_f64(),
         tool_cpu_seconds: running.0.iter().map(|process| process.cpu).sum(),
-        source_cpu_seconds: cpu(servers.source)? - before[0],
+        source_cpu_seconds: servers.source_cpu()? - before[0],
         target_cpu_seconds: cpu(servers.target)? - before[1],
         peak_rss_bytes: Some(running.0.iter().map(|process| process.peak_rss).sum()),
     };

@@ -9,8 +9,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use mongodb::Client;
-use mongodb::bson::{Document, doc};
+use mongodb::bson::{Bson, Document, RawDocument, doc};
 
+use crate::cluster::{Cluster, ClusterOptions};
 use crate::contestant::Contestant;
 use crate::guard::Guard;
 use crate::loader;
@@ -39,6 +40,8 @@ pub struct Rounds<'a> {
     guard: &'a mut Guard,
     set: Set,
     source: ReplicaSet,
+    /// Has the same set, where that is measured as well.
+    cluster: Option<Cluster>,
 }
 
 impl<'a> Rounds<'a> {
@@ -57,7 +60,10 @@ impl<'a> Rounds<'a> {
         let source = start("source").await?;
         loader::load(source.port(0), &set, 1, 0..loader::units(&set))?;
         loader::build_indexes(source.port(0), &set)?;
-        Ok(Rounds { settings, programs, guard, set, source })
+        let is_wanted =
+            settings.contestants.contains(&Contestant::TwoShards) && Contestant::TwoShards.takes_part_in(name);
+        let cluster = if is_wanted { Some(divided(&set).await?) } else { None };
+        Ok(Rounds { settings, programs, guard, set, source, cluster })
     }
 
     /// Runs all contestants in all rounds.
@@ -106,7 +112,7 @@ impl<'a> Rounds<'a> {
         let database = Client::with_uri_str(target.uri()).await?.database(self.set.database);
         let candidates = if self.set.name == SetName::E { WRITERS_OF_COLLECTIONS } else { WRITERS };
         for writers in candidates {
-            let servers = self.settle(&target).await?;
+            let servers = self.settle(&target, Contestant::Baseline).await?;
             let cost = measure::own_work(servers, || loader::load(target.port(0), &self.set, writers, 0..part))?;
             seconds.insert(writers, cost.wall_seconds);
             database.drop().await?;
@@ -137,7 +143,7 @@ impl<'a> Rounds<'a> {
         steps: &mut BTreeMap<String, f64>,
     ) -> Result<Cost, Failure> {
         if contestant == Contestant::Baseline {
-            let servers = self.settle(target).await?;
+            let servers = self.settle(target, contestant).await?;
             let (port, all) = (target.port(0), 0..loader::units(&self.set));
             return measure::own_work(servers, || {
                 loader::load(port, &self.set, writers, all)?;
@@ -146,13 +152,14 @@ impl<'a> Rounds<'a> {
         }
         let place = Place {
             source: &self.source.uri(),
+            cluster: self.cluster.as_ref(),
             target: &target.uri(),
             folder: self.guard.folder()?,
             programs: self.programs,
             profile: self.settings.profile.as_deref(),
         };
         let ready = std::cell::RefCell::new(Ready::new(contestant, &place).await?);
-        let servers = self.settle(target).await?;
+        let servers = self.settle(target, contestant).await?;
         let start = || ready.borrow_mut().start();
         let cost = measure::processes(servers, self.guard, start, || ready.borrow().is_done())
             .map_err(|error| format!("{error}: {}", ready.borrow().last_words()))?;
@@ -160,20 +167,29 @@ impl<'a> Rounds<'a> {
         Ok(cost)
     }
 
-    /// Brings both servers to the state that every run begins with.
-    async fn settle(&self, target: &ReplicaSet) -> Result<Servers, Failure> {
-        let source = Client::with_uri_str(self.source.member_uri(0)).await?;
+    /// Brings all servers to the state that every run begins with.
+    async fn settle(&self, target: &ReplicaSet, contestant: Contestant) -> Result<Servers, Failure> {
         let flush = || doc! {"fsync": 1};
-        source.database("admin").run_command(flush()).await?;
-        let database = source.database(self.set.database);
-        for collection in &self.set.collections {
-            // No document has such a field, so that all are looked at.
-            database.collection::<Document>(&collection.name).find_one(doc! {"absent": true}).await?;
+        let sources: Vec<&ReplicaSet> = match &self.cluster {
+            Some(cluster) if contestant == Contestant::TwoShards => {
+                cluster.shards.iter().map(|shard| &shard.set).collect()
+            }
+            _ => vec![&self.source],
+        };
+        for source in &sources {
+            let source = Client::with_uri_str(source.member_uri(0)).await?;
+            source.database("admin").run_command(flush()).await?;
+            let database = source.database(self.set.database);
+            for collection in &self.set.collections {
+                // No document has such a field, so that all are looked at.
+                database.collection::<Document>(&collection.name).find_one(doc! {"absent": true}).await?;
+            }
         }
         Client::with_uri_str(target.member_uri(0)).await?.database("admin").run_command(flush()).await?;
         rustix::fs::sync();
-        let servers = Servers { source: pid(&self.source)?, target: pid(target)? };
-        measure::wait_until_quiet(&[servers.source, servers.target])?;
+        let sources = sources.into_iter().map(pid).collect::<Result<_, _>>()?;
+        let servers = Servers { sources, target: pid(target)? };
+        measure::wait_until_quiet(&servers.all())?;
         Ok(servers)
     }
 
@@ -195,6 +211,31 @@ impl<'a> Rounds<'a> {
         let (indexes, expected) = (first.list_index_names().await?.len(), self.set.indexes.len() + 1);
         Ok((indexes != expected).then(|| format!("{indexes} indexes of {expected}")))
     }
+}
+
+/// A cluster of two shards that have a half of the set each, by `_id`, which grows.
+async fn divided(set: &Set) -> Result<Cluster, Failure> {
+    say("filling a cluster of two shards");
+    let cluster = Cluster::start(ClusterOptions::default()).await?;
+    cluster.create_database(set.database, "s0").await?;
+    let namespace = format!("{}.{}", set.database, set.collections[0].name);
+    cluster.shard_collection(&namespace, doc! {"_id": 1}, doc! {}).await?;
+    let (units, half) = (loader::units(set), loader::units(set) / 2);
+    let first = RawDocument::from_bytes(first_document(&set.collections[0].batches[half].bytes))?;
+    let middle = doc! {"_id": Bson::try_from(first.get("_id")?.ok_or("no _id")?)?};
+    cluster.split(&namespace, middle.clone()).await?;
+    cluster.move_chunk(&namespace, middle, "s1").await?;
+    for (shard, share) in cluster.shards.iter().zip([0..half, half..units]) {
+        loader::load(shard.set.port(0), set, 1, share)?;
+        loader::build_indexes(shard.set.port(0), set)?;
+    }
+    Ok(cluster)
+}
+
+/// The first of documents that lie one behind the other.
+fn first_document(bytes: &[u8]) -> &[u8] {
+    let length = bytes.first_chunk().map_or(0, |length| u32::from_le_bytes(*length) as usize);
+    &bytes[..length]
 }
 
 async fn start(name: &str) -> Result<ReplicaSet, Failure> {

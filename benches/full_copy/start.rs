@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use crate::cluster::Cluster;
 use crate::contestant::Contestant;
 use crate::results::steps_in_log;
 use crate::servers::{Failure, Minio, free_port};
@@ -26,6 +27,8 @@ pub fn find_program(name: &str, peers: Option<&Path>, path: &str) -> Option<Path
 pub struct Place<'a> {
     /// Connection string of the source.
     pub source: &'a str,
+    /// The cluster that has the same set.
+    pub cluster: Option<&'a Cluster>,
     /// Connection string of the target.
     pub target: &'a str,
     /// An empty folder, which is removed afterwards.
@@ -73,6 +76,14 @@ impl Ready {
             Contestant::NoDigests => {
                 let mut command = mongoferry(place);
                 command.args(["--digests", "no"]);
+                ready.commands.push(command);
+            }
+            Contestant::TwoShards => {
+                let cluster = place.cluster.ok_or("there is no cluster")?;
+                let mut command = mongoferry(place);
+                command.env_remove("MONGOFERRY_SOURCE");
+                command.env("MONGOFERRY_SOURCE_CONFIG", cluster.config_uri());
+                command.env("MONGOFERRY_SOURCE_SHARD", cluster.shard_uris().join(" "));
                 ready.commands.push(command);
             }
             Contestant::DumpRestore => {

@@ -7,7 +7,10 @@
 //! Shards and their replica sets have different names, so that a test sees when one is taken for the other: shard `s0`
 //! is the replica set `rs0`. The balancer is off, and a migration leaves its orphans behind.
 
+// Named, since the benchmark takes this file by its path.
+#[path = "cluster/placement.rs"]
 pub mod placement;
+#[path = "cluster/sharding.rs"]
 mod sharding;
 
 use futures_util::future::try_join_all;

@@ -9,7 +9,7 @@ use mongodb::bson::{Bson, Document, RawDocumentBuf, Timestamp, doc};
 use mongodb::options::ReadConcern;
 use mongoferry::model::bson_order;
 
-use crate::support::servers::Failure;
+use super::super::servers::Failure;
 
 /// The shard key of a collection and its chunks.
 #[derive(Debug, Clone, PartialEq)]

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use mongodb::bson::{Document, doc};
 use mongodb::error::ErrorKind;
 
+use super::super::servers::Failure;
 use super::{Cluster, parts};
-use crate::support::servers::Failure;
 
 /// A migration that is in the way of another one is over after this long, or hangs.
 const MIGRATES_WITHIN: Duration = Duration::from_secs(60);
