@@ -8,16 +8,17 @@ use crate::abandon;
 use crate::claim::{Claim, Claiming, DoneIs};
 use crate::context::{Context, Servers};
 use crate::copy::deliver::{Delivery, Extent, Settlement};
+use crate::copy::ownerships::{Origin, Ownerships};
 use crate::copy::rejects::Rejects;
 use crate::driver;
 use crate::error::{Error, Result};
 use crate::model::counts::Counts;
 use crate::model::cursor::Key;
-use crate::model::job::{CheckpointMap, Optime};
+use crate::model::job::CheckpointMap;
 use crate::model::namespace::Namespace;
 use crate::model::partition::Range;
 use crate::model::plan::LaneName;
-use crate::model::reject::Rejected;
+use crate::model::reject::{Cause, Rejected};
 use crate::model::step::Step;
 use crate::model::work::{StepProgress, WorkStatus};
 use crate::mongo::documents::Documents;
@@ -26,7 +27,8 @@ use crate::mongo::writers::Writers;
 use crate::state::pages::{self, PreparedEntry};
 use crate::state::{keys, rejects};
 use crate::steps::discover;
-use std::collections::{BTreeMap, HashSet};
+use bson::RawDocumentBuf;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
@@ -69,11 +71,6 @@ pub async fn retry(context: &Context) -> Result<Option<Retried>> {
         )));
     }
     let servers = context.connect(Step::Copy).await?;
-    if servers.source.is_cluster {
-        return Err(Error::bad_input(
-            "rejected --retry does not know which shard of a cluster has a document; write what is missing by hand",
-        ));
-    }
     let before = driver::step_work(context, Step::Commit).await?.map(|work| work.status);
     let claiming =
         driver::claim(context, &keys::step(Step::Commit), StepProgress::new(Step::Commit), DoneIs::Final).await?;
@@ -105,16 +102,31 @@ async fn retry_all(
     rejected: Vec<Rejected>,
 ) -> Result<Retried> {
     let checkpoints: CheckpointMap = pages::expect(&context.documents, keys::CHECKPOINT).await?;
-    let not_before = discover::of(&checkpoints, &servers.source.main)?.majority;
+    let mut origins = Vec::new();
+    for shard in &servers.source.shards {
+        let not_before = discover::of(&checkpoints, &shard.deployment)?.majority;
+        let ownerships = Ownerships::new(context, &servers.source, &shard.name, &checkpoints).await?;
+        origins.push(Origin { deployment: shard.deployment.clone(), not_before, ownerships });
+    }
     let prepared = pages::read_prepared(&context.documents).await?;
     let writers = Writers::new(servers.target.clone(), None).map_err(|error| servers.target.failed(&error))?;
     let writers = Arc::new(writers);
     let mut retried = Retried { settled: 0, left: Vec::new() };
     for (namespace, rejected) in by_namespace(rejected) {
         let entry = collection(&prepared, &rejected, &namespace)?;
-        let delivery = delivery(context, servers, &writers, claim, not_before, (&namespace, entry))?;
+        let twice: HashSet<Key> =
+            rejected.iter().filter(|one| one.cause == Cause::Twice).map(|one| one.id.clone()).collect();
+        let before: HashMap<Key, Rejected> = rejected.iter().map(|one| (one.id.clone(), one.clone())).collect();
+        let mut deliveries = Vec::new();
+        for origin in &origins {
+            let lane = LaneName { shard: origin.deployment.identity.set_name.clone(), number: 0 };
+            deliveries.push(delivery(context, servers, (&writers, claim), origin, lane, (&namespace, entry)).await?);
+        }
         for batch in batches(rejected) {
-            let settlement = try_again(&delivery, &batch).await?;
+            let mut settlement = try_again(&deliveries, &batch, &twice).await?;
+            let on_two = settlement.on_two_shards.iter().filter_map(|id| before.get(id)).cloned();
+            settlement.settlement.rejected.extend(on_two);
+            let settlement = settlement.settlement;
             let left: HashSet<&Key> = settlement.rejected.iter().map(|one| &one.id).collect();
             let ids: Vec<Key> = batch.iter().filter(|id| !left.contains(id)).cloned().collect();
             retried.settled += ids.len();
@@ -151,17 +163,16 @@ fn collection<'a>(
     prepared.iter().find(is_it).ok_or_else(missing)
 }
 
-fn delivery(
+async fn delivery(
     context: &Context,
     servers: &Servers,
-    writers: &Arc<Writers>,
-    claim: &Arc<Claim<StepProgress>>,
-    not_before: Optime,
+    (writers, claim): (&Arc<Writers>, &Arc<Claim<StepProgress>>),
+    origin: &Origin,
+    lane: LaneName,
     (from, entry): (&Namespace, &PreparedEntry),
 ) -> Result<Delivery<StepProgress>> {
-    let lane = LaneName { shard: servers.source.main.identity.set_name.clone(), number: 0 };
     Ok(Delivery {
-        source: servers.source.main.clone(),
+        source: origin.deployment.clone(),
         target: servers.target.clone(),
         writers: Arc::clone(writers),
         from: from.clone(),
@@ -169,12 +180,12 @@ fn delivery(
         uuid: entry.uuid.clone(),
         locator: entry.locator()?,
         range: Range::default(),
-        ownership: None,
+        ownership: origin.ownerships.of(entry.ordinal, &origin.deployment).await?,
         created: entry.created,
         // An earlier retry may have been killed before it recorded what it wrote.
         replay: true,
         probes_all: false,
-        not_before,
+        not_before: origin.not_before,
         on_conflict: context.settings.on_conflict,
         digests: true,
         rejects: Arc::new(Rejects::new(context.documents.clone(), lane, u64::MAX)),
@@ -200,13 +211,53 @@ fn batches(rejected: Vec<Rejected>) -> Vec<Vec<Key>> {
     batches
 }
 
-async fn try_again(delivery: &Delivery<StepProgress>, ids: &[Key]) -> Result<Settlement> {
-    let Delivery { source, from, not_before, .. } = delivery;
-    let found = read::documents_with(source, from, ids, Some(*not_before)).await;
-    let found = found.map_err(|error| source.failed(&error).during(format!("reading {from}")))?;
-    let documents: Documents = ids.iter().filter_map(|id| found.get(id)?.first()).collect();
-    let mut settlement = delivery.write(&documents, &Extent::Scattered).await?;
-    let gone = ids.iter().filter(|id| !found.contains_key(id)).cloned().collect();
-    delivery.settle_gone(gone, &mut settlement).await?;
-    Ok(settlement)
+/// What came of a batch.
+struct Tried {
+    settlement: Settlement,
+    /// These are on two shards of the source still, and only one of each can be on the target.
+    on_two_shards: Vec<Key>,
+}
+
+/// Tries a batch again, each document from the shard that has it now.
+async fn try_again(deliveries: &[Delivery<StepProgress>], ids: &[Key], twice: &HashSet<Key>) -> Result<Tried> {
+    let mut homes: HashMap<Key, Vec<(usize, RawDocumentBuf)>> = HashMap::new();
+    for (home, delivery) in deliveries.iter().enumerate() {
+        let Delivery { source, from, not_before, ownership, .. } = delivery;
+        let found = read::documents_with(source, from, ids, Some(*not_before)).await;
+        let found = found.map_err(|error| source.failed(&error).during(format!("reading {from}")))?;
+        for (id, versions) in found {
+            for version in versions {
+                if ownership.as_ref().map_or(Ok(true), |ownership| ownership.is_mine(&version))? {
+                    homes.entry(id.clone()).or_default().push((home, version));
+                }
+            }
+        }
+    }
+    let mut settlement = Settlement { counts: Counts::default(), rejected: Vec::new() };
+    let on_two_shards: Vec<Key> =
+        ids.iter().filter(|id| homes.get(*id).is_some_and(|homes| homes.len() > 1)).cloned().collect();
+    for (home, delivery) in deliveries.iter().enumerate() {
+        let one = |id: &Key| homes.get(id).filter(|homes| homes.len() == 1).and_then(|homes| homes.first());
+        let of_home = |id: &&Key| one(id).is_some_and(|(of, _)| *of == home);
+        let mut documents = Vec::new();
+        for id in ids.iter().filter(of_home) {
+            let Some((_, document)) = one(id) else { continue };
+            // Of two with this `_id` the one that the target took is left: it is counted already.
+            if twice.contains(id) && delivery.is_there(id, document).await? {
+                continue;
+            }
+            documents.push(document.clone());
+        }
+        let documents: Documents = documents.iter().collect();
+        if !documents.is_empty() {
+            let written = delivery.write(&documents, &Extent::Scattered).await?;
+            settlement.counts += written.counts;
+            settlement.rejected.extend(written.rejected);
+        }
+    }
+    if let Some(delivery) = deliveries.first() {
+        let gone = ids.iter().filter(|id| !homes.contains_key(*id)).cloned().collect();
+        delivery.settle_gone(gone, &mut settlement).await?;
+    }
+    Ok(Tried { settlement, on_two_shards })
 }

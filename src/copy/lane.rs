@@ -200,7 +200,7 @@ impl Run {
                 self.read_by_id(spec.number);
                 continue;
             };
-            let ownership = self.origin.ownerships.of(&spec, &self.origin.deployment).await?;
+            let ownership = self.origin.ownerships.of(spec.ordinal, &self.origin.deployment).await?;
             let delivery = self.delivery(&spec, (prepared, &locator), &open, replay, ownership.clone());
             let cursor = Cursor { run: &self, number: spec.number };
             let reply_bytes = self.flow.memory.reply_bytes().min(spec.bytes);

@@ -71,14 +71,14 @@ impl Ownerships {
         self.orphans != Orphans::Copy || !self.entries.contains_key(&spec.ordinal)
     }
 
-    /// What the shard, which `source` leads to, owns of a partition's collection; none where that is not sharded, or orphans
+    /// What the shard, which `source` leads to, owns of a collection; none where that is not sharded, or orphans
     /// are copied as well.
     ///
     /// # Errors
     /// Those of the state store.
-    pub async fn of(&self, spec: &PartitionSpec, source: &Deployment) -> Result<Option<Arc<Ownership>>> {
+    pub async fn of(&self, ordinal: Ordinal, source: &Deployment) -> Result<Option<Arc<Ownership>>> {
         let Some((entry, sharding)) =
-            self.entries.get(&spec.ordinal).and_then(|entry| Some((entry, entry.sharding.as_ref()?)))
+            self.entries.get(&ordinal).and_then(|entry| Some((entry, entry.sharding.as_ref()?)))
         else {
             return Ok(None);
         };
@@ -86,7 +86,7 @@ impl Ownerships {
             return Ok(None);
         }
         let mut open = self.open.lock().await;
-        if let Some(ownership) = open.get(&spec.ordinal).and_then(Weak::upgrade) {
+        if let Some(ownership) = open.get(&ordinal).and_then(Weak::upgrade) {
             return Ok(Some(ownership));
         }
         let map = chunks::read(&self.documents, entry, sharding).await?;
@@ -97,13 +97,13 @@ impl Ownerships {
             not_before: *not_before,
         });
         let ownership = Arc::new(Ownership {
-            namespace: spec.source.clone(),
+            namespace: entry.namespace.clone(),
             mine: OrphanFilter::new(&map, &self.shard),
             others: others.collect(),
             fails: self.orphans == Orphans::Fail,
             source: source.clone(),
         });
-        open.insert(spec.ordinal, Arc::downgrade(&ownership));
+        open.insert(ordinal, Arc::downgrade(&ownership));
         Ok(Some(ownership))
     }
 }

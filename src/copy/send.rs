@@ -15,6 +15,7 @@ use crate::mongo::failure::{code, code_of, is_lost_answer, is_transient, is_tran
 use crate::mongo::read::{self, Found, Versions};
 use crate::mongo::upsert;
 use crate::mongo::write::{self, Answer, Refusal};
+use bson::RawDocument;
 use mongodb::error::Error as DriverError;
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -166,6 +167,14 @@ impl<P: Progress> Delivery<P> {
     pub(super) async fn versions(&self, key: &Key) -> Result<Versions> {
         // Under another `_id` of the same value, 1.0 for 1, as well.
         Ok(self.found(std::slice::from_ref(key)).await?.into_values().flatten().collect())
+    }
+
+    /// Whether the target has this very document.
+    ///
+    /// # Errors
+    /// Unavailable when it does not answer.
+    pub async fn is_there(&self, key: &Key, document: &RawDocument) -> Result<bool> {
+        Ok(self.versions(key).await?.iter().any(|version| version.as_bytes() == document.as_bytes()))
     }
 
     /// A write of one document, sent again until it is answered.

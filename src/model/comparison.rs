@@ -74,6 +74,9 @@ pub enum Stage {
     },
     /// The target's documents are held against the source's.
     Matching {
+        /// Those of which of the collection's shards, by its place among them; those before it are done.
+        #[serde(default, skip_serializing_if = "is_first")]
+        shard: u32,
         /// From here on they were not looked at.
         from: Bound,
         /// What the target's sum lacks to be that of the proofs; none where there is no such sum.
@@ -82,6 +85,10 @@ pub enum Stage {
         /// The documents that differ.
         suspects: Suspects,
     },
+}
+
+fn is_first(shard: &u32) -> bool {
+    *shard == 0
 }
 
 /// What a comparison has counted that is no finding.
@@ -130,7 +137,7 @@ impl Comparison {
     /// The target's sum differs from the proofs' by this: its documents have to be looked at.
     pub fn differs_by(&mut self, missing: Digest, range: &Range) {
         let suspects = Suspects::default();
-        self.stage = Stage::Matching { from: range.lower.clone(), missing: Some(missing), suspects };
+        self.stage = Stage::Matching { shard: 0, from: range.lower.clone(), missing: Some(missing), suspects };
     }
 
     /// A document differs.
@@ -148,6 +155,14 @@ impl Comparison {
     pub fn matched_before(&mut self, key: Key) {
         if let Stage::Matching { from, .. } = &mut self.stage {
             *from = Bound::At(key);
+        }
+    }
+
+    /// All documents of one shard were: goes on with the next one, from where the range begins.
+    pub fn matched_shard(&mut self, range: &Range) {
+        if let Stage::Matching { shard, from, .. } = &mut self.stage {
+            *shard += 1;
+            *from = range.lower.clone();
         }
     }
 
@@ -201,7 +216,7 @@ impl Stage {
             return Stage::Summing { after: Position::Start, documents: 0, digest: Digest::default() };
         }
         let from = range.map_or(Bound::Unbounded, |range| range.lower.clone());
-        Stage::Matching { from, missing: None, suspects: Suspects::default() }
+        Stage::Matching { shard: 0, from, missing: None, suspects: Suspects::default() }
     }
 }
 

@@ -174,6 +174,66 @@ async fn one_id_on_two_shards_is_a_finding_and_a_document_that_moved_is_none() -
     let ran = job.ferry.run(&["step", "all"]).await.expect(4);
     assert!(ran.stderr.contains("two shards"), "{ran:?}");
     assert_eq!(job.arrived("c").await?.into_keys().collect::<Vec<_>>(), [1, 2, 3]);
+
+    // As long as both are there neither gives way.
+    let left = job.ferry.run(&["rejected", "--retry"]).await.expect(4);
+    assert!(left.stderr.contains("two shards"), "{left:?}");
+    let there = job.on_target.database("twice").collection::<Document>("c").find_one(doc! {"_id": 1}).await?;
+    let other = if there.ok_or("is there")?.get_i32("k")? < 0 { "s0" } else { "s1" };
+    // The one that was copied goes, and the other one takes its place.
+    let on_other = cluster.shard_client(other).await?.database("twice").collection::<Document>("c");
+    on_other.delete_one(doc! {"_id": 1}).await?;
+    job.ferry.run(&["rejected", "--retry"]).await.expect(0);
+    let there = job.on_target.database("twice").collection::<Document>("c").find_one(doc! {"_id": 1}).await?;
+    assert_eq!(there.ok_or("is there")?.get_i32("k")? < 0, other == "s1");
+    job.ferry.run(&["step", "all"]).await.expect(0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn documents_of_a_sharded_collection_that_differ_are_named_and_no_others() -> Result<(), Failure> {
+    let cluster = shared_cluster().await?;
+    cluster.create_database("differ", "s0").await?;
+    cluster.shard_collection("differ.c", doc! {"k": "hashed"}, doc! {"numInitialChunks": 4}).await?;
+    for shard in ["s0", "s1"] {
+        cluster.plant(shard, "differ.c", documents(3_000)).await?;
+    }
+    let job = Job::new(cluster, "differ").await?;
+    let ferry = job.ferry.clone().set("MONGOFERRY_PARTITION_SIZE", "200KB").set("MONGOFERRY_VERIFY", "full");
+    ferry.run(&["step", "all"]).await.expect(0);
+    let mut damaged = Vec::new();
+    let on_target = job.on_target.database("differ").collection::<Document>("c");
+    for shard in ["s0", "s1"] {
+        let owned = cluster.owned(shard, "differ.c").await?;
+        // One in the middle of a range, and one that no shard has as its own.
+        let (other, lost) = (owned[owned.len() / 2].get_i32("_id")?, owned[owned.len() / 3].get_i32("_id")?);
+        on_target.update_one(doc! {"_id": other}, doc! {"$set": {"text": "other"}}).await?;
+        on_target.delete_one(doc! {"_id": lost}).await?;
+        damaged.push(format!("Int32({other}) differs at text"));
+        damaged.push(format!("Int32({lost}) is missing on the target"));
+    }
+    on_target.insert_one(doc! {"_id": -7, "k": "extra"}).await?;
+    damaged.push("Int32(-7) is on the target and not on the source".to_owned());
+    damaged.sort();
+    for against in ["proofs", "source"] {
+        let ferry = ferry.clone().set("MONGOFERRY_AGAINST", against);
+        ferry.run(&["step", "verify"]).await.expect(4);
+        let status = ferry.status().await.ok_or("no status")?;
+        let text = |finding: &Value| finding["text"].as_str().unwrap_or_default().to_owned();
+        let mut found: Vec<String> = status["findings"].as_array().into_iter().flatten().map(text).collect();
+        found.sort();
+        assert_eq!(found.len(), damaged.len(), "{against}: {found:?}");
+        for (found, damaged) in found.iter().zip(&damaged) {
+            assert!(found.contains(damaged), "{against}: {found}, {damaged}");
+        }
+    }
+    // A later change on the source is told from a mistake.
+    let changed = cluster.owned("s1", "differ.c").await?[0].get_i32("_id")?;
+    let on_s1 = cluster.shard_client("s1").await?.database("differ").collection::<Document>("c");
+    on_s1.update_one(doc! {"_id": changed}, doc! {"$set": {"text": "later"}}).await?;
+    ferry.run(&["step", "verify"]).await.expect(4);
+    let status = ferry.status().await.ok_or("no status")?;
+    assert_eq!(status["findings"].as_array().map(Vec::len), Some(damaged.len()), "{status}");
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use crate::context::{Context, Servers};
 use crate::error::{Error, Result};
 use crate::model::block::{Block, Counterpart, Cutter};
 use crate::model::catalog::CatalogEntry;
+use crate::model::choice::Orphans;
 use crate::model::comparison::{Comparison, Leniency, Round, Stage};
 use crate::model::cursor::{Key, Position};
 use crate::model::digest::Digest;
@@ -17,6 +18,7 @@ use crate::model::finding::{Finding, Note};
 use crate::model::job::Optime;
 use crate::model::lane::PartitionRecord;
 use crate::model::namespace::Namespace;
+use crate::model::orphan_filter::OrphanFilter;
 use crate::model::partition::Range;
 use crate::model::suspect::{Suspect, Suspects, Verdict};
 use crate::model::work::UnitProgress;
@@ -25,13 +27,15 @@ use crate::mongo::failure::is_transient;
 use crate::mongo::scan::by_id::ById;
 use crate::mongo::scan::{Gone, Lost, Next, Reply, Wanted};
 use crate::mongo::{checkpoint, read};
-use crate::state::keys;
+use crate::state::document::Documents as Store;
 use crate::state::pages::PreparedEntry;
+use crate::state::{chunks, keys};
 use bson::RawDocumentBuf;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::OnceCell;
 use tokio_retry::RetryIf;
 use tokio_retry::strategy::{ExponentialBackoff, jitter};
 
@@ -153,10 +157,10 @@ impl Documents<'_> {
             live.comparison.differs_by(acknowledged - digest, range);
             live.save().await?;
         }
-        let Some(source) = &sides.source else {
-            return Ok(Some(format!("{lack}in a sharded collection which documents differ is not told")));
-        };
-        match sides.match_range(source, range, live, self.leniency).await? {
+        if !sides.can_tell {
+            return Ok(Some(format!("{lack}where orphans were copied which documents differ is not told")));
+        }
+        match sides.match_range(range, live, self.leniency).await? {
             Some(At::Source(gone)) => Ok(Some(format!(
                 "{lack}the collection was {} on the source, so which documents differ cannot be told",
                 gone.text()
@@ -296,9 +300,15 @@ impl Side {
 
 /// The collection on both sides.
 struct Sides {
-    /// None where it is sharded, and so on many.
-    source: Option<Side>,
+    /// More than one where it is sharded. Each is held against those of the target's documents that would be its own, so that
+    /// what several shards have need not be merged.
+    sources: Vec<Side>,
     target: Side,
+    /// What each of the sources owns, read when it is needed for the first time.
+    filters: OnceCell<Vec<Option<OrphanFilter>>>,
+    sharding: Option<(Store, CatalogEntry)>,
+    /// Whether it is known which of the target's documents would be whose.
+    can_tell: bool,
 }
 
 /// On which side a collection is not there any more.
@@ -309,39 +319,100 @@ enum At {
 
 impl Sides {
     async fn open(documents: &Documents<'_>) -> Result<Self> {
-        let Documents { servers, entry, prepared, .. } = documents;
-        let (from, to) = (servers.source.home(entry)?, &servers.target);
+        let Documents { context, servers, entry, prepared, .. } = documents;
         let newest = async |of: &Deployment| checkpoint::newest(of).await.map_err(|error| of.failed(&error));
-        let (source_now, target_now) = tokio::try_join!(newest(from), newest(to))?;
         let document_size = entry.bytes / entry.documents.max(1);
-        let source = Side {
-            deployment: from.clone(),
-            namespace: entry.namespace.clone(),
-            uuid: entry.uuid.clone().unwrap_or_default(),
-            not_before: source_now,
-            document_size,
-        };
+        let mut homes = Vec::new();
+        for part in &entry.parts {
+            homes.push(&servers.source.shard(&part.shard)?.deployment);
+        }
+        if homes.is_empty() {
+            homes.push(servers.source.home(entry)?);
+        }
+        let mut sources = Vec::new();
+        for from in homes {
+            sources.push(Side {
+                deployment: from.clone(),
+                namespace: entry.namespace.clone(),
+                uuid: entry.uuid.clone().unwrap_or_default(),
+                not_before: newest(from).await?,
+                document_size,
+            });
+        }
         let target = Side {
-            deployment: to.clone(),
+            deployment: servers.target.clone(),
             namespace: prepared.target.clone(),
             uuid: prepared.uuid.clone(),
-            not_before: target_now,
+            not_before: newest(&servers.target).await?,
             document_size,
         };
-        Ok(Self { source: entry.sharding.is_none().then_some(source), target })
+        let sharding = entry.sharding.is_some().then(|| (context.documents.clone(), (*entry).clone()));
+        let can_tell = sharding.is_none() || context.settings.orphans != Orphans::Copy;
+        Ok(Self { sources, target, filters: OnceCell::new(), sharding, can_tell })
     }
 
-    /// Holds what is left of a range against the source, block by block.
-    async fn match_range(
-        &self,
-        source: &Side,
-        range: &Range,
-        live: &mut Live<'_>,
-        leniency: Leniency,
-    ) -> Result<Option<At>> {
-        let Stage::Matching { from, .. } = &live.comparison.stage else { return Ok(None) };
-        let range = Range { lower: from.clone(), upper: range.upper.clone() };
-        let mut scan = source.scan(range.clone(), Position::Start);
+    /// What each of the sources owns; none: all that it has.
+    async fn filters(&self) -> Result<&[Option<OrphanFilter>]> {
+        let read = || async {
+            let Some((store, entry)) = &self.sharding else { return Ok(vec![None]) };
+            let Some(sharding) = &entry.sharding else { return Ok(vec![None]) };
+            let map = chunks::read(store, entry, sharding).await?;
+            let owns = |shard: &String| map.shards().contains(shard).then(|| OrphanFilter::new(&map, shard));
+            Ok(entry.parts.iter().map(|part| owns(&part.shard)).collect())
+        };
+        self.filters.get_or_try_init(read).await.map(Vec::as_slice)
+    }
+
+    /// Holds what is left of a range against the source, shard by shard.
+    async fn match_range(&self, range: &Range, live: &mut Live<'_>, leniency: Leniency) -> Result<Option<At>> {
+        let filters = self.filters().await?;
+        while let Stage::Matching { shard, from, .. } = &live.comparison.stage
+            && let Some((source, filter)) = self.sources.get(*shard as usize).zip(filters.get(*shard as usize))
+        {
+            let pass = Pass { source, target: &self.target, filter: filter.as_ref(), is_first: *shard == 0, leniency };
+            let left = Range { lower: from.clone(), upper: range.upper.clone() };
+            if let Some(gone) = pass.match_range(left, live).await? {
+                return Ok(Some(gone));
+            }
+            live.comparison.matched_shard(range);
+            live.save_now_and_then().await?;
+        }
+        Ok(None)
+    }
+
+    /// A document as both sides have it at this moment; none where they have the same.
+    async fn suspect(&self, key: &Key) -> Result<Option<Suspect>> {
+        let filters = self.filters().await?;
+        let mut found = None;
+        for (source, filter) in self.sources.iter().zip(filters) {
+            let document = source.document(key).await?;
+            found = found.or(document.filter(|document| is_owned(filter.as_ref(), false, document.as_bytes())));
+        }
+        let target = self.target.document(key).await?;
+        let bytes =
+            |document: &'_ Option<RawDocumentBuf>| document.as_ref().map(|document| document.as_bytes().to_vec());
+        Ok(Suspect::new(key, bytes(&found).as_deref(), bytes(&target).as_deref()))
+    }
+}
+
+/// Whether a document is, or would be, a shard's own. What has no shard key is the first one's.
+fn is_owned(filter: Option<&OrphanFilter>, is_first: bool, document: &[u8]) -> bool {
+    filter.is_none_or(|filter| filter.owns(document).unwrap_or(is_first))
+}
+
+/// Holding the documents of one shard against those of the target that would be its own.
+struct Pass<'a> {
+    source: &'a Side,
+    target: &'a Side,
+    filter: Option<&'a OrphanFilter>,
+    is_first: bool,
+    leniency: Leniency,
+}
+
+impl Pass<'_> {
+    /// Holds a range, block by block.
+    async fn match_range(&self, range: Range, live: &mut Live<'_>) -> Result<Option<At>> {
+        let mut scan = self.source.scan(range.clone(), Position::Start);
         let mut cutter = Cutter::new(range);
         let mut held: Option<Reply> = None;
         loop {
@@ -350,16 +421,14 @@ impl Sides {
                     let first = reply.documents.first().and_then(Key::of);
                     let Some(first) = first else { continue };
                     let Some(block) = held.replace(reply) else { continue };
-                    if let Some(gone) =
-                        self.match_block(Some(&block), cutter.before(first.clone()), live, leniency).await?
-                    {
+                    if let Some(gone) = self.match_block(Some(&block), cutter.before(first.clone()), live).await? {
                         return Ok(Some(At::Target(gone)));
                     }
                     live.comparison.matched_before(first);
                     live.save_now_and_then().await?;
                 }
                 Next::End => {
-                    let gone = self.match_block(held.as_ref(), cutter.rest().clone(), live, leniency).await?;
+                    let gone = self.match_block(held.as_ref(), cutter.rest().clone(), live).await?;
                     return Ok(gone.map(At::Target));
                 }
                 Next::Gone(gone) => return Ok(Some(At::Source(gone))),
@@ -369,17 +438,16 @@ impl Sides {
     }
 
     /// Holds the target's documents of a range against those of a block.
-    async fn match_block(
-        &self,
-        source: Option<&Reply>,
-        range: Range,
-        live: &mut Live<'_>,
-        leniency: Leniency,
-    ) -> Result<Option<Gone>> {
+    async fn match_block(&self, source: Option<&Reply>, range: Range, live: &mut Live<'_>) -> Result<Option<Gone>> {
         let mut block = Block::default();
         if let Some(reply) = source {
-            each(reply, |key, document| block.add(key, document))?;
+            each(reply, |key, document| {
+                if is_owned(self.filter, self.is_first, document) {
+                    block.add(key, document);
+                }
+            })?;
         }
+        let leniency = self.leniency;
         let mut unmet: Vec<(Key, RawDocumentBuf)> = Vec::new();
         let mut kept = 0;
         let mut scan = self.target.scan(range, Position::Start);
@@ -392,6 +460,9 @@ impl Sides {
             };
             let comparison = &mut live.comparison;
             each(&reply, |key, document| {
+                if !is_owned(self.filter, self.is_first, document) {
+                    return;
+                }
                 comparison.documents += 1;
                 match block.meet(&key, document) {
                     Counterpart::Equal => {}
@@ -405,19 +476,14 @@ impl Sides {
                 }
             })?;
         }
-        self.pair(block, unmet, live, leniency).await?;
+        self.pair(block, unmet, live).await?;
         Ok(None)
     }
 
     /// What is left of a block on either side. Some of it may be the same `_id` to the server with other bytes, 1 and 1.0,
     /// or texts that are equal under the collation: those differ, the others are missing or extra.
-    async fn pair(
-        &self,
-        block: Block<'_>,
-        mut unmet: Vec<(Key, RawDocumentBuf)>,
-        live: &mut Live<'_>,
-        leniency: Leniency,
-    ) -> Result<()> {
+    async fn pair(&self, block: Block<'_>, mut unmet: Vec<(Key, RawDocumentBuf)>, live: &mut Live<'_>) -> Result<()> {
+        let leniency = self.leniency;
         let rest: Vec<(Key, &[u8])> = block.into_rest().into_iter().collect();
         let counterpart = async |key: &Key| if unmet.is_empty() { Ok(None) } else { self.target.document(key).await };
         let looks: Vec<_> = rest.iter().map(|(key, _)| counterpart(key)).collect();
@@ -432,15 +498,6 @@ impl Sides {
             suspect(&mut live.comparison, key, None, Some(document.as_bytes()), leniency);
         }
         Ok(())
-    }
-
-    /// A document as both sides have it at this moment; none where they have the same.
-    async fn suspect(&self, key: &Key) -> Result<Option<Suspect>> {
-        let Some(source) = &self.source else { return Ok(None) };
-        let (source, target) = tokio::try_join!(source.document(key), self.target.document(key))?;
-        let bytes =
-            |document: &'_ Option<RawDocumentBuf>| document.as_ref().map(|document| document.as_bytes().to_vec());
-        Ok(Suspect::new(key, bytes(&source).as_deref(), bytes(&target).as_deref()))
     }
 }
 

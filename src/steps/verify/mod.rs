@@ -16,7 +16,7 @@ use crate::context::{Context, Servers};
 use crate::driver::{self, Named, Outcome};
 use crate::error::{Error, Result};
 use crate::model::catalog::{CatalogEntry, Ordinal};
-use crate::model::choice::{Against, CreateIndex, Verify};
+use crate::model::choice::{Against, CreateIndex, Orphans, Verify};
 use crate::model::comparison::{Check, Leniency, Round};
 use crate::model::counts::Counts;
 use crate::model::lane::{Ending, LaneProgress, PartitionRecord};
@@ -68,10 +68,11 @@ pub async fn run(context: &Context, servers: &Servers, named: Named) -> Result<O
         facts.have_digests(&entries)?;
     }
     if check == (Check { verify: Verify::Full, against: Against::Source })
+        && context.settings.orphans == Orphans::Copy
         && let Some(entry) = entries.iter().find(|entry| entry.sharding.is_some())
     {
         return Err(Error::bad_input(format!(
-            "--against source cannot compare {}, which is sharded on the source; leave it out",
+            "--against source cannot compare {}, which is sharded on the source, with --orphans copy; leave out one of them",
             entry.namespace
         )));
     }
