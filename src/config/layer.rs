@@ -31,7 +31,7 @@ pub const READ_PREFERENCE: &[&str] = &[
     ReadPreference::SecondaryPreferred.word(),
     ReadPreference::Nearest.word(),
 ];
-/// The words for `--fence-writes` and `--digests`.
+/// The words for `--stop-balancer`, `--fence-writes` and `--digests`.
 pub const YES_NO: &[&str] = &["yes", "no"];
 /// The words for `--log-format`.
 pub const LOG_FORMATS: &[&str] = &["text", "json"];
@@ -100,6 +100,7 @@ pub const SETTINGS: &[Setting] = &[
     list("exclude"),
     list("rename"),
     one("orphans"),
+    one("stop-balancer"),
     one("existing"),
     switch("drop-committed"),
     one("on-conflict"),
