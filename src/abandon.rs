@@ -2,10 +2,12 @@
 //!
 //! The order is what makes it safe: the job is marked first, so nobody claims anything of it any more (a worker looks
 //! at the job again after it has claimed a lane); then every piece of work is closed, so that a worker which still runs
-//! is fenced at its next save; then the marker on the target goes.
+//! is fenced at its next save; then the marker on the target goes, and the source's balancer is started again if the job
+//! has stopped it. That is last: a source that is gone for good must not keep the marker.
 
 use crate::claim::{Claiming, DoneIs};
 use crate::clock;
+use crate::connection_string::ConnectionString;
 use crate::context::Context;
 use crate::driver;
 use crate::error::{Error, Result};
@@ -19,13 +21,14 @@ use crate::mongo::marker;
 use crate::random;
 use crate::state::document::{Created, Replaced};
 use crate::state::keys;
+use crate::steps::balancer;
 use serde_json::json;
 
 /// Gives the job up.
 ///
 /// # Errors
 /// Bad input for a job that is unknown or committed, busy when a worker is at it (unless `--takeover`), target
-/// unavailable when its marker cannot be removed.
+/// unavailable when its marker cannot be removed, source unavailable when its balancer cannot be started again.
 pub async fn run(context: &Context) -> Result<String> {
     let name = &context.settings.job;
     let is_known = !context.documents.list("steps/").await?.is_empty()
@@ -36,6 +39,9 @@ pub async fn run(context: &Context) -> Result<String> {
     if driver::is_done(context, Step::Commit).await? {
         return Err(Error::bad_input(format!("job `{name}` is committed; there is nothing to abandon")));
     }
+    if balancer::owed(context).await?.is_some() {
+        config_servers(context)?;
+    }
     // First whatever may fail: without the target the marker would stay.
     let target = Deployment::connect(
         Side::Target,
@@ -45,6 +51,14 @@ pub async fn run(context: &Context) -> Result<String> {
         crate::mongo::Comment(format!("mongoferry job={name} abandon run={}", context.holder.run)),
     )
     .await?;
+    let job = context.documents.read::<JobRecord>(keys::JOB).await?;
+    if let Some(job) = job
+        && marker::is_committed(&target, &job.value.id).await?
+    {
+        return Err(Error::bad_input(format!(
+            "job `{name}` is committed but for its end; run `mongoferry step commit --job {name}`"
+        )));
+    }
     // The one step that must not run beside this: a commit that is under way makes this busy, before anything is marked.
     close(context, &keys::step(Step::Commit), Some(StepProgress::new(Step::Commit))).await?;
     let job = mark(context, &target).await?;
@@ -59,10 +73,41 @@ pub async fn run(context: &Context) -> Result<String> {
     }
     marker::remove(&target, &job.id).await?;
     context.journal.record("abandon", json!({ "job": job.id }));
+    let restored = restore_balancer(context).await;
     context.journal.flush().await;
+    restored?;
     Ok(format!(
         "job {name} is abandoned; its marker is gone from the target, the collections that it made are still there"
     ))
+}
+
+/// Starts the source's balancer again if this job has stopped it.
+async fn restore_balancer(context: &Context) -> Result<()> {
+    // Read once more: a discover that was at work until now may have stopped it.
+    if balancer::owed(context).await?.is_none() {
+        return Ok(());
+    }
+    let name = &context.settings.job;
+    let config = Deployment::connect(
+        Side::Source,
+        config_servers(context).map_err(balancer::by_hand)?,
+        context.settings.source_ca.as_deref(),
+        &format!("mongoferry {name} abandon"),
+        crate::mongo::Comment(format!("mongoferry job={name} abandon run={}", context.holder.run)),
+    )
+    .await
+    .map_err(balancer::by_hand)?;
+    balancer::restore(context, &config).await
+}
+
+fn config_servers(context: &Context) -> Result<&ConnectionString> {
+    let cluster = context.settings.cluster.as_ref().ok_or_else(|| {
+        Error::bad_input(format!(
+            "job `{}` has stopped the balancer of its source, which is to be started again; give the config servers with --source-config",
+            context.settings.job
+        ))
+    })?;
+    Ok(&cluster.config)
 }
 
 /// What is said of a job that the store has nothing of.
@@ -119,7 +164,13 @@ async fn close<P: Progress>(context: &Context, key: &str, unbegun: Option<P>) ->
     };
     let Some(progress) = progress else { return Ok(()) };
     match driver::claim(context, key, progress, DoneIs::Final).await? {
-        Claiming::Mine(claim) => claim.let_go(WorkStatus::Abandoned, |_| {}).await,
+        Claiming::Mine(claim) => {
+            // One that was overtaken may still stop the balancer, which is started again later on.
+            if key == keys::step(Step::Discover) {
+                claim.outlived().await;
+            }
+            claim.let_go(WorkStatus::Abandoned, |_| {}).await
+        }
         Claiming::Stopped => Err(Error::busy("told to stop before all work was closed; run abandon again")),
         Claiming::Done(_) | Claiming::Busy(_) => Ok(()),
     }

@@ -170,6 +170,8 @@ pub fn parse<I: IntoIterator<Item = OsString>>(arguments: I) -> Result<Parsed> {
             abandon.store.take_into(&mut raw);
             raw.set("target", &abandon.target);
             raw.set("target-ca", &abandon.target_ca);
+            raw.set("source-config", &abandon.source_config);
+            raw.set("source-ca", &abandon.source_ca);
             raw.set("lease", &abandon.lease);
             raw.takeover = abandon.takeover;
             abandon.log.take_into(&mut raw);
@@ -367,6 +369,13 @@ struct AbandonArguments {
     /// Certificate authorities for the target, a PEM file, where the URI does not name them [env: MONGOFERRY_TARGET_CA]
     #[arg(long, help_heading = "Source and target", value_name = "FILE", value_hint = ValueHint::FilePath)]
     target_ca: Option<String>,
+    /// The config servers of the source, where the job has stopped its balancer (--stop-balancer), which is started again
+    /// [env: MONGOFERRY_SOURCE_CONFIG]
+    #[arg(long, help_heading = "Source and target", value_name = "URI", value_hint = ValueHint::Url)]
+    source_config: Option<String>,
+    /// Certificate authorities for them, a PEM file, where the URI does not name them [env: MONGOFERRY_SOURCE_CA]
+    #[arg(long, help_heading = "Source and target", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    source_ca: Option<String>,
     /// How long a silent worker counts as alive, 1s to 10m [default: 15s] [env: MONGOFERRY_LEASE]
     #[arg(long, help_heading = "Time", value_name = "DURATION", allow_hyphen_values = true)]
     lease: Option<String>,

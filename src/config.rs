@@ -127,7 +127,7 @@ pub enum CheckpointUri {
 pub struct ClusterUris {
     /// Of its config servers.
     pub config: ConnectionString,
-    /// Of its shards, at least one.
+    /// Of its shards: at least one, but for `abandon`.
     pub shards: Vec<ConnectionString>,
 }
 
@@ -160,6 +160,8 @@ pub struct Settings {
     pub drop_committed: bool,
     /// What happens to documents that a shard does not own.
     pub orphans: Orphans,
+    /// Whether the balancer of a cluster is stopped for the time of the job.
+    pub stop_balancer: bool,
     /// How collections are sharded in a target that is a sharded cluster.
     pub sharding: ShardingChoices,
     /// How many chunks a collection gets there at most before there are documents.
@@ -279,7 +281,7 @@ impl Resolver<'_> {
         let state = self.parsed("state", parse_state)?;
         let state = state.unwrap_or_else(|| StateUrl::Folder(PathBuf::from(DEFAULT_STATE)));
         let source = self.connection_string("source")?;
-        let cluster = self.cluster(source.is_some())?;
+        let cluster = self.cluster(command, source.is_some())?;
         let target = self.connection_string("target")?;
         let (mut source_ca, mut target_ca) = (None, None);
         if command.connects() {
@@ -313,6 +315,7 @@ impl Resolver<'_> {
             existing,
             drop_committed: self.layers.flags.drop_committed,
             orphans: self.word("orphans", ORPHANS, &Orphans::ALL)?.unwrap_or_default(),
+            stop_balancer: self.word("stop-balancer", YES_NO, &[true, false])?.unwrap_or_default(),
             sharding: ShardingChoices {
                 keep_unsharded: self.patterns("keep-unsharded")?,
                 keep_sharding: self.patterns("keep-sharding")?,
@@ -482,8 +485,9 @@ impl Resolver<'_> {
         self.parsed_uri(&given, given.text()).map(Some)
     }
 
-    /// A cluster is its config servers and all its shards, in place of a source.
-    fn cluster(&mut self, has_source: bool) -> Result<Option<ClusterUris>> {
+    /// A cluster is its config servers and all its shards, in place of a source. To abandon a job the config servers are
+    /// enough.
+    fn cluster(&mut self, command: Command, has_source: bool) -> Result<Option<ClusterUris>> {
         let config = self.connection_string("source-config")?;
         let shards = match self.layers.given("source-shard") {
             None => Vec::new(),
@@ -495,7 +499,7 @@ impl Resolver<'_> {
                 Err(given
                     .refuse("is given beside a source; give the source of a replica set, or the shards of a cluster"))
             }
-            (Some(given), _) if shards.is_empty() => {
+            (Some(given), _) if shards.is_empty() && command != Command::Abandon => {
                 Err(given.refuse("goes with --source-shard for each shard of that cluster"))
             }
             (None, Some(given)) => {

@@ -4,6 +4,7 @@ use crate::claim::Claimant;
 use crate::config::Settings;
 use crate::error::{Error, Result};
 use crate::journal::Journal;
+use crate::model::balancer::BalancerRecord;
 use crate::model::identity::Identity;
 use crate::model::job::CheckpointMap;
 use crate::model::job::{Binding, JobRecord};
@@ -120,12 +121,21 @@ impl Context {
                 }
             }
             self.check_shards(&binding.shards, &servers.source.shard_identities())?;
-        } else if let Some(checkpoint) = self.documents.read::<CheckpointMap>(keys::CHECKPOINT).await?
-            && !checkpoint.value.source.still_is(&servers.source.main.identity)
+        } else if let Some(recorded) = self.unbound_source().await?
+            && !recorded.still_is(&servers.source.main.identity)
         {
-            return Err(self.planned_for(Side::Source, &checkpoint.value.source, &servers.source.main.identity));
+            return Err(self.planned_for(Side::Source, &recorded, &servers.source.main.identity));
         }
         Ok(servers)
+    }
+
+    /// The source that a discover had begun with that was killed before it bound the job.
+    async fn unbound_source(&self) -> Result<Option<Identity>> {
+        if let Some(checkpoint) = self.documents.read::<CheckpointMap>(keys::CHECKPOINT).await? {
+            return Ok(Some(checkpoint.value.source));
+        }
+        let balancer = self.documents.read::<BalancerRecord>(keys::BALANCER).await?;
+        Ok(balancer.map(|balancer| balancer.value).filter(BalancerRecord::is_owed).map(|balancer| balancer.source))
     }
 
     /// A shard that came or went since has or had a part of the data.

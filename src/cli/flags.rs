@@ -241,6 +241,10 @@ impl RefusedFlags {
 #[derive(Args)]
 #[command(next_help_heading = "Reading")]
 pub(super) struct ReadingFlags {
+    /// Whether discover stops the balancer of a sharded cluster, and waits until no migration goes on; commit and `abandon`
+    /// set it to what it was before [default: no] [env: MONGOFERRY_STOP_BALANCER]
+    #[arg(long, value_name = "CHOICE", value_parser = Suggested(layer::YES_NO))]
+    stop_balancer: Option<String>,
     /// About how large the ranges are into which a collection is cut, which are copied side by side, 4KiB to 1TiB:
     /// 20MB is 20 × 1000², 64MiB is 64 × 1024²; discover decides it for good [default: 256MiB] [env:
     /// MONGOFERRY_PARTITION_SIZE]
@@ -261,6 +265,7 @@ pub(super) struct ReadingFlags {
 
 impl ReadingFlags {
     pub(super) fn take_into(&self, raw: &mut RawArguments) {
+        raw.set("stop-balancer", &self.stop_balancer);
         raw.set("partition-size", &self.partition_size);
         raw.set("lanes-per-shard", &self.lanes_per_shard);
         raw.set("read-order", &self.read_order);

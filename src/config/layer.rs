@@ -32,7 +32,7 @@ pub const READ_PREFERENCE: &[&str] = &[
     ReadPreference::SecondaryPreferred.word(),
     ReadPreference::Nearest.word(),
 ];
-/// The words for `--fence-writes`, `--digests` and `--zones`.
+/// The words for `--stop-balancer`, `--fence-writes`, `--digests` and `--zones`.
 pub const YES_NO: &[&str] = &["yes", "no"];
 /// The words for `--log-format`.
 pub const LOG_FORMATS: &[&str] = &["text", "json"];
@@ -101,6 +101,7 @@ pub const SETTINGS: &[Setting] = &[
     list("exclude"),
     list("rename"),
     one("orphans"),
+    one("stop-balancer"),
     one("existing"),
     switch("drop-committed"),
     list("keep-unsharded"),

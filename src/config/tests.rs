@@ -36,7 +36,7 @@ fn defaults() {
     assert_eq!(settings.filter, Filter::default());
     assert!(settings.renames.is_empty());
     assert_eq!((settings.existing, settings.create_index), (Existing::Refuse, CreateIndex::Foreground));
-    assert!(!settings.fence_writes && settings.digests);
+    assert!(!settings.stop_balancer && !settings.fence_writes && settings.digests);
     assert_eq!(settings.checkpoint_uri, CheckpointUri::Target);
     assert_eq!((settings.verify, settings.against), (Verify::Metadata, Against::Proofs));
     assert_eq!(settings.checkpoint_namespace.to_string(), "mongoshake.ckpt_default");
@@ -92,6 +92,7 @@ fn every_setting_can_be_given_in_every_place_that_it_has() {
         ("exclude", "a.x"),
         ("rename", "a:e,c.d:c.f"),
         ("orphans", "fail"),
+        ("stop-balancer", "yes"),
         ("existing", "drop"),
         ("keep-unsharded", "a,b.c"),
         ("keep-sharding", "d"),
@@ -143,7 +144,7 @@ fn every_setting_can_be_given_in_every_place_that_it_has() {
         assert_eq!((&settings.source_ca, &settings.target_ca), (&Some(ca.clone()), &Some(ca.clone())), "{place}");
         assert_eq!(settings.filter.to_string(), "a,b,c.d but a.x", "{place}");
         assert_eq!(settings.renames.to_string(), "a:e,c.d:c.f", "{place}");
-        assert_eq!(settings.orphans, Orphans::Fail, "{place}");
+        assert!(settings.orphans == Orphans::Fail && settings.stop_balancer, "{place}");
         assert_eq!((settings.existing, settings.create_index), (Existing::Drop, CreateIndex::Background), "{place}");
         assert_eq!((settings.verify, settings.against), (Verify::Full, Against::Source), "{place}");
         assert!(settings.fence_writes && !settings.digests, "{place}");
@@ -387,6 +388,7 @@ fn bad_input() {
         ),
         (&["step", "all", "--drop-committed"], &[], "", &["--existing drop", "`refuse`"]),
         (&["step", "all", "--fence-writes", "true"], &[], "", &["--fence-writes true:", "yes, no"]),
+        (&["step", "all", "--stop-balancer", "on"], &[], "", &["--stop-balancer on:", "yes, no"]),
         (&["step", "all", "--orphans", "delete"], &[], "", &["--orphans delete:", "skip, copy, fail"]),
         (&["step", "all", "--source-shard", "mongodb://a/"], &[], "", &["--source-shard:", "--source-config"]),
         (&["step", "all", "--source-config", "mongodb://a/"], &[], "", &["--source-config:", "--source-shard"]),

@@ -1,5 +1,6 @@
 //! What a job is made of and how it may change: pure, no async, clock, environment, clients.
 
+pub mod balancer;
 pub mod block;
 pub mod bson_order;
 pub mod catalog;

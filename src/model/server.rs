@@ -69,6 +69,12 @@ impl Version {
             (major, _) => major >= 8,
         }
     }
+
+    /// Whether chunks are split by themselves unless `config.settings` says otherwise: no longer from 6.0.3 on
+    /// (<https://www.mongodb.com/docs/v6.0/core/sharding-data-partitioning/>).
+    pub fn splits_chunks(self) -> bool {
+        self < Version { major: 6, minor: 0, patch: 3 }
+    }
 }
 
 #[cfg(test)]

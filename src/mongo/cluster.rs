@@ -1,4 +1,4 @@
-//! What the config servers of a sharded cluster know: its shards, who owns what, and whether that may change
+//! What the config servers of a sharded cluster know: its shards, and who owns what
 //! (<https://www.mongodb.com/docs/manual/reference/config-database/>).
 
 use super::catalog::{hex, uuid_binary};
@@ -198,36 +198,15 @@ pub async fn chunks(config: &Deployment, namespace: &Namespace, sharded: &Sharde
     pushed.and_then(|()| map.finish()).map_err(unfit)
 }
 
-/// Makes sure that nothing moves documents between shards: the balancer is off, and no migration goes on.
-///
-/// # Errors
-/// Bad input, with the command that stops it.
-pub async fn ensure_still(config: &Deployment) -> Result<()> {
-    let settings = find(config, "config", "settings", doc! { "_id": "balancer" }).await?;
-    let is_off = settings.first().is_some_and(|balancer| {
-        balancer.get_bool("stopped").unwrap_or(false) || balancer.get_str("mode").is_ok_and(|mode| mode == "off")
-    });
-    if !is_off {
-        return Err(Error::bad_input(
-            "the source's balancer is on, and may move documents between shards while they are read; stop it with `sh.stopBalancer()` on a mongos until the job is committed",
-        ));
-    }
-    if let Some(migration) = find(config, "config", "migrations", doc! {}).await?.first() {
-        return Err(Error::bad_input(format!(
-            "a migration goes on in the source: {} from {} to {}; wait until it has ended",
-            migration.get_str("ns").unwrap_or("a chunk"),
-            migration.get_str("fromShard").unwrap_or("a shard"),
-            migration.get_str("toShard").unwrap_or("another"),
-        )));
-    }
-    Ok(())
-}
-
 /// An entry that was passed over would be data that is left out.
 fn nonsense(config: &Deployment, collection: &str, entry: &Document) -> Error {
     config.side.error(format!("config.{collection} has an entry that makes no sense: {entry}"))
 }
 
+/// The documents of a collection that knows about the cluster, as a majority has them.
+///
+/// # Errors
+/// As [`Deployment::failed`].
 pub(super) async fn find(
     deployment: &Deployment,
     database: &str,

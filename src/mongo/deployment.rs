@@ -250,6 +250,11 @@ impl Deployment {
         self.version.keeps_empty_timestamps()
     }
 
+    /// Whether chunks are split by themselves, in a cluster.
+    pub fn splits_chunks(&self) -> bool {
+        self.version.splits_chunks()
+    }
+
     /// Runs a command on the primary, with the comment added.
     ///
     /// # Errors

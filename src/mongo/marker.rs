@@ -99,6 +99,20 @@ pub fn fenced(id: &str, lane: &LaneName, writer: usize, number: TransactionNumbe
     (DATABASE, rawdoc! { "update": COLLECTION, "updates": [update] })
 }
 
+/// Whether this job's namespaces are marked as committed.
+///
+/// # Errors
+/// As [`Deployment::failed`].
+pub async fn is_committed(target: &Deployment, id: &str) -> Result<bool> {
+    let command = doc! {
+        "find": COLLECTION,
+        "filter": { "_id": id, "committed": { "$exists": true } },
+        "projection": { "_id": 1 },
+        "readConcern": { "level": "majority" },
+    };
+    Ok(!target.collect(DATABASE, command).await.map_err(|error| target.failed(&error))?.is_empty())
+}
+
 /// Takes this job's marker away.
 ///
 /// # Errors

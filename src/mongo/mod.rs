@@ -2,6 +2,7 @@
 //! comment that a DBA sees are in one place each and not inherited from a connection string.
 
 pub mod answer;
+pub mod balancer;
 pub mod buffers;
 pub mod catalog;
 pub mod checkpoint;

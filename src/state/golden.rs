@@ -6,6 +6,7 @@
 use super::document::{Document, encode, parse};
 use super::pages::{CatalogHead, CatalogPage, InventoryPage, PlanHead, PlanPage, PreparedPage, ProofSegment};
 use super::rejects::{RejectedObject, Repair};
+use crate::model::balancer::BalancerRecord;
 use crate::model::job::{CheckpointMap, JobRecord};
 use crate::model::lane::LaneProgress;
 use crate::model::limit::Control;
@@ -25,6 +26,8 @@ fn check<T: Document>(name: &str) {
 fn documents_of_version_1_are_read_and_written_as_they_are() {
     check::<JobRecord>("job");
     check::<CheckpointMap>("checkpoint");
+    check::<BalancerRecord>("balancer");
+    check::<BalancerRecord>("balancer-restored");
     check::<CatalogHead>("catalog");
     check::<CatalogPage>("catalog-page");
     check::<PlanHead>("plan");

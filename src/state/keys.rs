@@ -9,6 +9,8 @@ use crate::model::step::Step;
 pub const JOB: &str = "job.json";
 /// The checkpoints of all sources (`ckptMap`).
 pub const CHECKPOINT: &str = "checkpoint.json";
+/// What the source's balancer was set to before the job stopped it.
+pub const BALANCER: &str = "balancer.json";
 /// The head of the catalog: which attempt's pages count.
 pub const CATALOG: &str = "catalog.json";
 /// The head of the plan: its hash and its lanes.

@@ -17,6 +17,7 @@ pub mod rejects;
 pub mod s3;
 pub mod store;
 
+use crate::model::balancer::BalancerRecord;
 use crate::model::job::{CheckpointMap, JobRecord};
 use crate::model::limit::Control;
 use document::Document;
@@ -36,5 +37,10 @@ impl Document for CheckpointMap {
 
 impl Document for Control {
     const KIND: &'static str = "control";
+    const VERSION: u32 = VERSION;
+}
+
+impl Document for BalancerRecord {
+    const KIND: &'static str = "balancer";
     const VERSION: u32 = VERSION;
 }

@@ -1,10 +1,11 @@
 //! commit: writes the checkpoint, once everything before is done. After that the target may be live.
 //!
 //! - Reads: the results of all steps, the source's oplog.
-//! - Writes: the checkpoint in MongoShake's form, the marker's `committed`, the step's result, in this order.
-//! - Resumes by: doing it again; the same values are written once more.
+//! - Writes: the checkpoint in MongoShake's form, the marker's `committed`, the balancer's settings on the source where
+//!   discover has stopped it, the step's result, in this order.
+//! - Resumes by: doing it again; the same values are written once more, until the marker says that they are.
 
-use super::{discover, ownership, units};
+use super::{balancer, discover, ownership, units};
 use crate::claim::Claim;
 use crate::config::CheckpointUri;
 use crate::context::{Context, Servers};
@@ -34,50 +35,66 @@ async fn commit(context: &Context, servers: &Servers, claim: &Arc<Claim<StepProg
     let (job, _) = servers.bound()?;
     let found = status::read(&context.documents, &context.settings.job.to_string()).await?;
     let findings = found.map(|status| status.findings).unwrap_or_default();
-    units::accepted(context, Step::Commit, &findings)?;
-
     let checkpoints: CheckpointMap = pages::expect(&context.documents, keys::CHECKPOINT).await?;
     let mut sources = Vec::new();
     for Shard { deployment, .. } in &servers.source.shards {
-        let checkpoint = discover::of(&checkpoints, deployment)?;
-        discover::guard_oplog(deployment, checkpoint).await.map_err(lost)?;
-        sources.push((deployment.identity.set_name.as_str(), checkpoint));
+        sources.push((deployment, discover::of(&checkpoints, deployment)?));
     }
-    let entries = pages::read_catalog(&context.documents).await?;
-    ownership::ensure_unmoved(context, &servers.source, &entries).await.map_err(lost)?;
-
-    let namespace = &context.settings.checkpoint_namespace;
-    let place = match &context.settings.checkpoint_uri {
-        CheckpointUri::None => "nowhere but in the state".to_owned(),
-        CheckpointUri::Target => {
-            write(&servers.target, context, claim, &sources).await?;
-            format!("in {namespace} on the target")
+    // Once it is marked all of this was done, and must not be done again: the balancer may be on by now, and a stream may
+    // have moved the checkpoint.
+    let is_committed = marker::is_committed(&servers.target, &job.id).await?;
+    if !is_committed {
+        units::accepted(context, Step::Commit, &findings)?;
+        for (source, checkpoint) in &sources {
+            discover::guard_oplog(source, *checkpoint).await.map_err(lost)?;
         }
+        let entries = pages::read_catalog(&context.documents).await?;
+        ownership::ensure_unmoved(context, &servers.source, &entries).await.map_err(lost)?;
+    }
+    let (place, deployment) = place(context, servers).await?;
+    if !is_committed {
+        if let Some(deployment) = &deployment {
+            write(deployment, context, claim, &sources).await?;
+        }
+        claim.ensure_may_send().await?;
+        crash::around("committed", marker::committed(&servers.target, &job.id)).await?;
+    }
+    claim.ensure_may_send().await?;
+    balancer::restore(context, &servers.source.main).await?;
+    let accepted = if findings.is_empty() { String::new() } else { format!(", {} findings accepted", findings.len()) };
+    let name = |source: &Deployment| source.identity.set_name.clone();
+    let each: Vec<String> = sources
+        .iter()
+        .map(|(source, checkpoint)| format!("checkpoint of {} is {}", name(source), checkpoint.after))
+        .collect();
+    let summary = format!("{}, written {place}{accepted}", each.join(", "));
+    Ok(Finished { summary, ..Finished::default() })
+}
+
+/// Where the checkpoint goes, in words, and the deployment; `None` when it stays in the state.
+async fn place(context: &Context, servers: &Servers) -> Result<(String, Option<Deployment>)> {
+    let namespace = &context.settings.checkpoint_namespace;
+    match &context.settings.checkpoint_uri {
+        CheckpointUri::None => Ok(("nowhere but in the state".to_owned(), None)),
+        CheckpointUri::Target => Ok((format!("in {namespace} on the target"), Some(servers.target.clone()))),
         CheckpointUri::Uri(uri) => {
             let app_name = format!("mongoferry {} commit", context.settings.job);
             let comment = context.comment(Step::Commit, "");
             let deployment = Deployment::connect(Side::Checkpoint, uri, None, &app_name, comment).await?;
-            write(&deployment, context, claim, &sources).await?;
-            format!("in {namespace} on {}", deployment.identity.set_name)
+            Ok((format!("in {namespace} on {}", deployment.identity.set_name), Some(deployment)))
         }
-    };
-    claim.ensure_may_send().await?;
-    crash::around("committed", marker::committed(&servers.target, &job.id)).await?;
-    let accepted = if findings.is_empty() { String::new() } else { format!(", {} findings accepted", findings.len()) };
-    let each: Vec<String> =
-        sources.iter().map(|(name, checkpoint)| format!("checkpoint of {name} is {}", checkpoint.after)).collect();
-    let summary = format!("{}, written {place}{accepted}", each.join(", "));
-    Ok(Finished { summary, ..Finished::default() })
+    }
 }
 
 async fn write(
     deployment: &Deployment,
     context: &Context,
     claim: &Arc<Claim<StepProgress>>,
-    sources: &[(&str, Checkpoint)],
+    sources: &[(&Deployment, Checkpoint)],
 ) -> Result<()> {
     let namespace = &context.settings.checkpoint_namespace;
-    for (name, checkpoint) in sources {
+    for (source, checkpoint) in sources {
+        let name = &source.identity.set_name;
         claim.ensure_may_send().await?;
         crash::around("checkpoint", checkpoint::write(deployment, namespace, name, checkpoint.after)).await?;
     }

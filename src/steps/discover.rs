@@ -1,13 +1,15 @@
 //! discover: captures the checkpoint, then lists what there is.
 //!
 //! - Reads: both deployments, read-only.
-//! - Writes: `checkpoint.json` (created before anything is listed; the first one wins), the catalog's pages and head,
+//! - Writes: with `--stop-balancer` `balancer.json`, then the balancer's settings on the source; `checkpoint.json` (created before anything is listed; the first one wins), the catalog's pages and head,
 //!   `job.json` with what the job is bound to from now on.
 //! - Resumes by: the documents that are there. A crash after the checkpoint keeps that checkpoint and lists again; pages
 //!   without a head count for nothing.
 
+use super::balancer;
 use super::listing::{self, Found};
 use super::prepare::sharding;
+use crate::claim::Claim;
 use crate::config::CheckpointUri;
 use crate::context::{Context, Servers};
 use crate::driver::{self, Finished, Outcome};
@@ -20,6 +22,7 @@ use crate::model::finding::{Finding, Note};
 use crate::model::job::{Binding, Checkpoint, CheckpointMap, JobRecord};
 use crate::model::namespace::{Namespace, SPECIAL_DATABASES, case_clashes};
 use crate::model::step::Step;
+use crate::model::work::StepProgress;
 use crate::mongo::catalog::{self, Listed};
 use crate::mongo::checkpoint;
 use crate::mongo::cluster;
@@ -52,7 +55,11 @@ pub async fn run(context: &Context, servers: &Servers) -> Result<Outcome> {
         reached?;
         probe::probe(context.documents.store().as_ref()).await?;
     }
-    driver::run_whole(context, Step::Discover, async |_claim| discover(context, servers).await).await
+    driver::run_whole(context, Step::Discover, async |claim| {
+        let discovered = discover(context, servers, claim).await;
+        balancer::restored_after(context, &servers.source.main, discovered).await
+    })
+    .await
 }
 
 /// A place for the checkpoint that cannot be used is told now, and not after the copy.
@@ -64,9 +71,9 @@ async fn reach_checkpoint(context: &Context) -> Result<()> {
     Ok(())
 }
 
-async fn discover(context: &Context, servers: &Servers) -> Result<Finished> {
+async fn discover(context: &Context, servers: &Servers, claim: &Claim<StepProgress>) -> Result<Finished> {
     if servers.source.is_cluster {
-        cluster::ensure_still(&servers.source.main).await?;
+        balancer::still_source(context, &servers.source, claim).await?;
     }
     let checkpoints = capture(context, &servers.source).await?;
     let selection = (&context.settings.filter, &context.settings.renames);

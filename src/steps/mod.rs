@@ -1,5 +1,6 @@
 //! One file a step, all of the same shape: what it reads, what it writes, by what it goes on after a crash.
 
+pub mod balancer;
 pub mod commit;
 pub mod copy;
 pub mod discover;

@@ -1,5 +1,6 @@
 //! What shards own of a sharded collection, as discover recorded it, and whether that is still so.
 
+use super::balancer;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::model::catalog::CatalogEntry;
@@ -20,7 +21,7 @@ pub async fn ensure_unmoved(context: &Context, source: &Source, entries: &[Catal
     if !source.is_cluster {
         return Ok(());
     }
-    cluster::ensure_still(&source.main).await?;
+    balancer::ensure_still(context, source).await?;
     let routing = cluster::routing(&source.main).await?;
     for entry in entries {
         let Some(sharding) = &entry.sharding else {

@@ -10,6 +10,7 @@
 mod support;
 
 mod bad_input;
+mod balancers;
 mod bytes;
 mod clusters;
 mod copying;
