@@ -108,6 +108,9 @@ pub struct Sharding {
     pub pages: u32,
     /// The fingerprint of the chunk map: as long as it stays the same nothing has moved.
     pub fingerprint: String,
+    /// Whether the source's balancer leaves it alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_balance: bool,
     /// Which ranges of its keys belong to zones.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub zones: Vec<ZoneRange>,

@@ -215,6 +215,7 @@ mod tests {
             chunks: 1,
             pages: 1,
             fingerprint: String::new(),
+            no_balance: false,
             zones: Vec::new(),
         });
         CatalogEntry {

@@ -25,6 +25,8 @@ pub struct Sharded {
     pub uuid: Option<String>,
     /// Which life of its sharding it is.
     pub generation: Generation,
+    /// Whether the balancer leaves it alone.
+    pub no_balance: bool,
     /// Whether it is only tracked, and lies on one shard as a whole (8.0).
     pub is_unsplittable: bool,
 }
@@ -135,8 +137,9 @@ fn sharded(collection: &Document) -> Option<(Namespace, Sharded)> {
     };
     let key = RawDocumentBuf::try_from(collection.get_document("key").ok()?).ok()?;
     let unique = collection.get_bool("unique").unwrap_or(false);
+    let no_balance = collection.get_bool("noBalance").unwrap_or(false);
     let is_unsplittable = collection.get_bool("unsplittable").unwrap_or(false);
-    Some((Namespace::new(db, name), Sharded { key, unique, uuid, generation, is_unsplittable }))
+    Some((Namespace::new(db, name), Sharded { key, unique, uuid, generation, no_balance, is_unsplittable }))
 }
 
 /// The shards that own chunks of a collection; none when it is not sharded.

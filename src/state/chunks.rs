@@ -65,6 +65,7 @@ pub async fn write(
         chunks: map.chunk_count() as u64,
         pages,
         fingerprint: map.fingerprint(),
+        no_balance: false,
         zones: Vec::new(),
     })
 }

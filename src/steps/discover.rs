@@ -218,6 +218,7 @@ async fn parts(
             let map = cluster::chunks(&source.main, &namespace, sharded).await?;
             let how = (sharded.unique, sharded.is_unsplittable);
             let mut sharding = chunks::write(&context.documents, (attempt, entry.ordinal), &map, how).await?;
+            sharding.no_balance = sharded.no_balance;
             sharding.zones = cluster::zones(&source.main, &namespace).await?;
             entry.sharding = Some(sharding);
             map.shards().to_vec()

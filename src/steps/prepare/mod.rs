@@ -104,6 +104,16 @@ async fn prepare(context: &Context, servers: &Servers, claim: &Arc<Claim<StepPro
             }
         }));
     }
+    if servers.target.is_mongos() {
+        let is_left_alone = |entry: &&CatalogEntry| entry.sharding.as_ref().is_some_and(|sharding| sharding.no_balance);
+        result.notes.extend(entries.iter().filter(is_left_alone).map(|entry| Note {
+            namespace: entry.namespace.clone(),
+            text: format!(
+                "the source's balancer leaves it alone (noBalance), and the target's does not; say `sh.disableBalancing(\"{}\")` there if it should",
+                to_target(entry)
+            ),
+        }));
+    }
     Ok(result)
 }
 
