@@ -82,10 +82,17 @@ impl Context {
         if let Some(binding) = recorded {
             self.check_selection(&binding.filter, &binding.renames)?;
         }
+        let captured = self.documents.read::<CheckpointMap>(keys::CHECKPOINT).await?.map(|captured| captured.value);
+        if let (Some(captured), Some(read)) = (&captured, self.settings.read)
+            && captured.source.is_mongos
+            && captured.read != read
+        {
+            return Err(self.planned_for("--read", captured.read, read));
+        }
         let comment = self.comment(step, "");
         let app_name = format!("mongoferry {} {step}", self.settings.job);
         let (source, target) = tokio::join!(
-            Source::connect(&self.settings, &app_name, comment.clone()),
+            Source::connect(&self.settings, step, captured.as_ref(), &app_name, comment.clone()),
             Deployment::connect(
                 Side::Target,
                 self.settings.target()?,
@@ -120,10 +127,10 @@ impl Context {
                 }
             }
             self.check_shards(&binding.shards, &servers.source.shard_identities())?;
-        } else if let Some(checkpoint) = self.documents.read::<CheckpointMap>(keys::CHECKPOINT).await?
-            && !checkpoint.value.source.still_is(&servers.source.main.identity)
+        } else if let Some(captured) = captured
+            && !captured.source.still_is(&servers.source.main.identity)
         {
-            return Err(self.planned_for(Side::Source, &checkpoint.value.source, &servers.source.main.identity));
+            return Err(self.planned_for(Side::Source, &captured.source, &servers.source.main.identity));
         }
         Ok(servers)
     }

@@ -69,7 +69,7 @@ pub async fn retry(context: &Context) -> Result<Option<Retried>> {
         )));
     }
     let servers = context.connect(Step::Copy).await?;
-    if servers.source.is_cluster {
+    if servers.source.reads_shards() {
         return Err(Error::bad_input(
             "rejected --retry does not know which shard of a cluster has a document; write what is missing by hand",
         ));
@@ -105,7 +105,7 @@ async fn retry_all(
     rejected: Vec<Rejected>,
 ) -> Result<Retried> {
     let checkpoints: CheckpointMap = pages::expect(&context.documents, keys::CHECKPOINT).await?;
-    let not_before = discover::of(&checkpoints, &servers.source.main)?.majority;
+    let not_before = discover::not_before(&checkpoints, &servers.source.main)?;
     let prepared = pages::read_prepared(&context.documents).await?;
     let writers = Writers::new(servers.target.clone(), None).map_err(|error| servers.target.failed(&error))?;
     let writers = Arc::new(writers);

@@ -11,15 +11,15 @@ use crate::context::{Context, Servers};
 use crate::crash;
 use crate::driver::{self, Finished, Outcome};
 use crate::error::{Error, Kind, Result};
-use crate::model::job::{Checkpoint, CheckpointMap};
+use crate::model::job::{CheckpointMap, Optime};
 use crate::model::step::Step;
 use crate::model::work::StepProgress;
 use crate::mongo::deployment::Deployment;
 use crate::mongo::failure::Side;
 use crate::mongo::{checkpoint, marker};
-use crate::source::Shard;
 use crate::state::{keys, pages};
 use crate::status;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Runs the step.
@@ -37,12 +37,8 @@ async fn commit(context: &Context, servers: &Servers, claim: &Arc<Claim<StepProg
     units::accepted(context, Step::Commit, &findings)?;
 
     let checkpoints: CheckpointMap = pages::expect(&context.documents, keys::CHECKPOINT).await?;
-    let mut sources = Vec::new();
-    for Shard { deployment, .. } in &servers.source.shards {
-        let checkpoint = discover::of(&checkpoints, deployment)?;
-        discover::guard_oplog(deployment, checkpoint).await.map_err(lost)?;
-        sources.push((deployment.identity.set_name.as_str(), checkpoint));
-    }
+    discover::guard_oplogs(&servers.source, &checkpoints).await.map_err(lost)?;
+    let starts = checkpoints.stream_starts();
     let entries = pages::read_catalog(&context.documents).await?;
     ownership::ensure_unmoved(context, &servers.source, &entries).await.map_err(lost)?;
 
@@ -50,22 +46,21 @@ async fn commit(context: &Context, servers: &Servers, claim: &Arc<Claim<StepProg
     let place = match &context.settings.checkpoint_uri {
         CheckpointUri::None => "nowhere but in the state".to_owned(),
         CheckpointUri::Target => {
-            write(&servers.target, context, claim, &sources).await?;
+            write(&servers.target, context, claim, &starts).await?;
             format!("in {namespace} on the target")
         }
         CheckpointUri::Uri(uri) => {
             let app_name = format!("mongoferry {} commit", context.settings.job);
             let comment = context.comment(Step::Commit, "");
             let deployment = Deployment::connect(Side::Checkpoint, uri, None, &app_name, comment).await?;
-            write(&deployment, context, claim, &sources).await?;
+            write(&deployment, context, claim, &starts).await?;
             format!("in {namespace} on {}", deployment.identity.set_name)
         }
     };
     claim.ensure_may_send().await?;
     crash::around("committed", marker::committed(&servers.target, &job.id)).await?;
     let accepted = if findings.is_empty() { String::new() } else { format!(", {} findings accepted", findings.len()) };
-    let each: Vec<String> =
-        sources.iter().map(|(name, checkpoint)| format!("checkpoint of {name} is {}", checkpoint.after)).collect();
+    let each: Vec<String> = starts.iter().map(|(name, after)| format!("checkpoint of {name} is {after}")).collect();
     let summary = format!("{}, written {place}{accepted}", each.join(", "));
     Ok(Finished { summary, ..Finished::default() })
 }
@@ -74,12 +69,12 @@ async fn write(
     deployment: &Deployment,
     context: &Context,
     claim: &Arc<Claim<StepProgress>>,
-    sources: &[(&str, Checkpoint)],
+    starts: &BTreeMap<String, Optime>,
 ) -> Result<()> {
     let namespace = &context.settings.checkpoint_namespace;
-    for (name, checkpoint) in sources {
+    for (name, after) in starts {
         claim.ensure_may_send().await?;
-        crash::around("checkpoint", checkpoint::write(deployment, namespace, name, checkpoint.after)).await?;
+        crash::around("checkpoint", checkpoint::write(deployment, namespace, name, *after)).await?;
     }
     Ok(())
 }

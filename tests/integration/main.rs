@@ -21,6 +21,7 @@ mod fencing;
 mod hashed_keys;
 mod http;
 mod limits;
+mod mongos_sources;
 mod natural;
 mod order;
 mod partitions;

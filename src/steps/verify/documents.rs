@@ -328,7 +328,9 @@ impl Sides {
             not_before: target_now,
             document_size,
         };
-        Ok(Self { source: entry.sharding.is_none().then_some(source), target })
+        // Of several shards none has all documents of a range.
+        let is_one_reader = entry.sharding.is_none() || !servers.source.reads_shards();
+        Ok(Self { source: is_one_reader.then_some(source), target })
     }
 
     /// Holds what is left of a range against the source, block by block.
