@@ -101,13 +101,13 @@ async fn restore_balancer(context: &Context) -> Result<()> {
 }
 
 fn config_servers(context: &Context) -> Result<&ConnectionString> {
-    let cluster = context.settings.cluster.as_ref().ok_or_else(|| {
+    let cluster = context.settings.cluster.as_ref();
+    cluster.and_then(|cluster| cluster.config.as_ref()).ok_or_else(|| {
         Error::bad_input(format!(
-            "job `{}` has stopped the balancer of its source, which is to be started again; give the config servers with --source-config",
+            "job `{}` has stopped the balancer of its source, which is to be started again; give the config servers, or a mongos, with --source-config",
             context.settings.job
         ))
-    })?;
-    Ok(&cluster.config)
+    })
 }
 
 /// What is said of a job that the store has nothing of.

@@ -14,7 +14,9 @@ use crate::connection_string::ConnectionString;
 use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::http;
-use crate::model::choice::{Against, CreateIndex, Existing, OnConflict, Orphans, ReadOrder, ReadPreference, Verify};
+use crate::model::choice::{
+    Against, CreateIndex, Existing, OnConflict, Orphans, ReadOrder, ReadPreference, ReadThrough, Verify,
+};
 use crate::model::job_name::JobName;
 use crate::model::limit::{Quantity, RateLimits};
 use crate::model::namespace::{Filter, Namespace, Pattern, Renames};
@@ -22,8 +24,8 @@ use crate::model::size;
 use crate::model::target_sharding::ShardingChoices;
 use crate::telemetry::LogFormat;
 use layer::{
-    AGAINST, CREATE_INDEX, EXISTING, Given, LOG_FORMATS, LOG_LEVELS, Layers, ON_CONFLICT, ORPHANS, Places, READ_ORDER,
-    READ_PREFERENCE, RawArguments, SETTINGS, VERIFY, YES_NO, nearest,
+    AGAINST, CREATE_INDEX, EXISTING, Given, LOG_FORMATS, LOG_LEVELS, Layers, ON_CONFLICT, ORPHANS, Places, READ,
+    READ_ORDER, READ_PREFERENCE, RawArguments, SETTINGS, VERIFY, YES_NO, nearest,
 };
 use std::fmt;
 use std::net::SocketAddr;
@@ -122,11 +124,11 @@ pub enum CheckpointUri {
     Uri(ConnectionString),
 }
 
-/// The connection strings of a cluster whose shards are read directly.
+/// The connection strings of the parts of a cluster: all of them where there is no source, else those that were given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterUris {
     /// Of its config servers.
-    pub config: ConnectionString,
+    pub config: Option<ConnectionString>,
     /// Of its shards: at least one, but for `abandon`.
     pub shards: Vec<ConnectionString>,
 }
@@ -142,8 +144,10 @@ pub struct Settings {
     pub s3_endpoint: Option<String>,
     /// Where to copy from; [`Settings::source`] for whoever needs it.
     pub source: Option<ConnectionString>,
-    /// The cluster to copy from, where its shards are read directly.
+    /// The parts of the cluster to copy from: in place of a source, or beside one that is a mongos.
     pub cluster: Option<ClusterUris>,
+    /// Through what a cluster is read; discover finds out when none.
+    pub read: Option<ReadThrough>,
     /// Where to copy to; [`Settings::target`] for whoever needs it.
     pub target: Option<ConnectionString>,
     /// Certificate authorities for the source. With it, the connection is encrypted.
@@ -287,7 +291,7 @@ impl Resolver<'_> {
         if command.connects() {
             source_ca = self.certificate_authorities(
                 "source-ca",
-                source.as_ref().or(cluster.as_ref().map(|cluster| &cluster.config)),
+                source.as_ref().or(cluster.as_ref().and_then(|cluster| cluster.config.as_ref())),
             )?;
             target_ca = self.certificate_authorities("target-ca", target.as_ref())?;
         }
@@ -305,6 +309,7 @@ impl Resolver<'_> {
         Ok(Settings {
             job,
             s3_endpoint: self.parsed("s3-endpoint", parse_endpoint)?,
+            read: self.read(cluster.is_some() && source.is_none())?,
             source,
             cluster,
             target,
@@ -485,8 +490,8 @@ impl Resolver<'_> {
         self.parsed_uri(&given, given.text()).map(Some)
     }
 
-    /// A cluster is its config servers and all its shards, in place of a source. To abandon a job the config servers are
-    /// enough.
+    /// A cluster is its config servers and all its shards, in place of a source; to abandon a job the config servers are
+    /// enough. Beside a source they go with a mongos, which nobody can tell before it answers.
     fn cluster(&mut self, command: Command, has_source: bool) -> Result<Option<ClusterUris>> {
         let config = self.connection_string("source-config")?;
         let shards = match self.layers.given("source-shard") {
@@ -495,17 +500,24 @@ impl Resolver<'_> {
         };
         match (self.layers.given("source-config"), self.layers.given("source-shard")) {
             (None, None) => Ok(None),
-            (Some(given), _) | (None, Some(given)) if has_source => {
-                Err(given
-                    .refuse("is given beside a source; give the source of a replica set, or the shards of a cluster"))
-            }
+            _ if has_source => Ok(Some(ClusterUris { config, shards })),
             (Some(given), _) if shards.is_empty() && command != Command::Abandon => {
                 Err(given.refuse("goes with --source-shard for each shard of that cluster"))
             }
             (None, Some(given)) => {
                 Err(given.refuse("goes with --source-config, the config servers, which know what each shard owns"))
             }
-            _ => Ok(config.map(|config| ClusterUris { config, shards })),
+            _ => Ok(Some(ClusterUris { config, shards })),
+        }
+    }
+
+    fn read(&self, is_without_mongos: bool) -> Result<Option<ReadThrough>> {
+        let read = self.word("read", READ, &ReadThrough::ALL)?;
+        match self.layers.given("read") {
+            Some(given) if is_without_mongos && read == Some(ReadThrough::Mongos) => {
+                Err(given.refuse("goes with a mongos as --source"))
+            }
+            _ => Ok(read),
         }
     }
 

@@ -83,10 +83,17 @@ impl Context {
         if let Some(binding) = recorded {
             self.check_selection(&binding.filter, &binding.renames)?;
         }
+        let captured = self.documents.read::<CheckpointMap>(keys::CHECKPOINT).await?.map(|captured| captured.value);
+        if let (Some(captured), Some(read)) = (&captured, self.settings.read)
+            && captured.source.is_mongos
+            && captured.read != read
+        {
+            return Err(self.planned_for("--read", captured.read, read));
+        }
         let comment = self.comment(step, "");
         let app_name = format!("mongoferry {} {step}", self.settings.job);
         let (source, target) = tokio::join!(
-            Source::connect(&self.settings, &app_name, comment.clone()),
+            Source::connect(&self.settings, step, captured.as_ref(), &app_name, comment.clone()),
             Deployment::connect(
                 Side::Target,
                 self.settings.target()?,

@@ -104,7 +104,7 @@ async fn retry_all(
     let checkpoints: CheckpointMap = pages::expect(&context.documents, keys::CHECKPOINT).await?;
     let mut origins = Vec::new();
     for shard in &servers.source.shards {
-        let not_before = discover::of(&checkpoints, &shard.deployment)?.majority;
+        let not_before = discover::not_before(&checkpoints, &shard.deployment)?;
         let ownerships = Ownerships::new(context, &servers.source, &shard.name, &checkpoints).await?;
         origins.push(Origin { deployment: shard.deployment.clone(), not_before, ownerships });
     }

@@ -89,7 +89,7 @@ pub struct Status {
     pub findings: Vec<Finding>,
     /// What a person should know.
     pub notes: Vec<Note>,
-    /// The checkpoints by replica set (`ckptMap`), once captured.
+    /// The checkpoints by the names that MongoShake looks for (`ckptMap`), once captured.
     pub checkpoint: Option<BTreeMap<String, CheckpointStatus>>,
     /// By the run that holds any work: when the one that was saved longest ago was saved.
     #[serde(skip)]
@@ -330,7 +330,7 @@ fn status(name: &str, facts: Facts<'_>) -> Status {
                 increment: after.increment,
                 ckpt: after.as_int64(),
             };
-            map.checkpoints.iter().map(|(name, checkpoint)| (name.clone(), shown(checkpoint.after))).collect()
+            map.stream_starts().into_iter().map(|(name, after)| (name, shown(after))).collect()
         }),
     }
 }

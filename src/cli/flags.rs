@@ -47,17 +47,22 @@ impl StoreFlags {
 #[derive(Args)]
 #[command(next_help_heading = "Source and target")]
 pub(super) struct DeploymentFlags {
-    /// Where to copy from, a connection string; better in the environment, since everybody can read it in `ps` [env:
+    /// Where to copy from, the connection string of a replica set or a mongos; better in the environment, since everybody can read it in `ps` [env:
     /// MONGOFERRY_SOURCE]
     #[arg(long, value_name = "URI", value_hint = ValueHint::Url)]
     source: Option<String>,
-    /// A shard of a sharded cluster, read directly; in place of --source, once for each shard, together with
-    /// --source-config; in the environment with spaces between [env: MONGOFERRY_SOURCE_SHARD]
+    /// A shard of a sharded cluster, read directly, once for each shard; in place of --source, together with
+    /// --source-config, or beside a mongos that knows others of their addresses; in the environment with spaces between
+    /// [env: MONGOFERRY_SOURCE_SHARD]
     #[arg(long, value_name = "URI", value_hint = ValueHint::Url)]
     source_shard: Vec<String>,
     /// The config servers of that cluster, which know what each shard owns [env: MONGOFERRY_SOURCE_CONFIG]
     #[arg(long, value_name = "URI", value_hint = ValueHint::Url)]
     source_config: Option<String>,
+    /// With a mongos as --source: read each shard directly, side by side, or all of them through the mongos; discover decides
+    /// it for good [default: shards, where all of them can be reached] [env: MONGOFERRY_READ]
+    #[arg(long, value_name = "CHOICE", value_parser = Suggested(layer::READ))]
+    read: Option<String>,
     /// Where to copy to, a connection string [env: MONGOFERRY_TARGET]
     #[arg(long, value_name = "URI", value_hint = ValueHint::Url)]
     target: Option<String>,
@@ -74,6 +79,7 @@ impl DeploymentFlags {
         raw.set("source", &self.source);
         raw.set("source-shard", &self.source_shard);
         raw.set("source-config", &self.source_config);
+        raw.set("read", &self.read);
         raw.set("target", &self.target);
         raw.set("source-ca", &self.source_ca);
         raw.set("target-ca", &self.target_ca);

@@ -4,7 +4,9 @@
 use super::file::Content;
 use crate::environment::{Environment, PREFIX};
 use crate::error::Error;
-use crate::model::choice::{Against, CreateIndex, Existing, OnConflict, Orphans, ReadOrder, ReadPreference, Verify};
+use crate::model::choice::{
+    Against, CreateIndex, Existing, OnConflict, Orphans, ReadOrder, ReadPreference, ReadThrough, Verify,
+};
 use crate::redact::redact;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -22,6 +24,8 @@ pub const CREATE_INDEX: &[&str] =
 pub const VERIFY: &[&str] = &[Verify::Metadata.word(), Verify::Full.word(), Verify::None.word()];
 /// The words for `--against`.
 pub const AGAINST: &[&str] = &[Against::Proofs.word(), Against::Source.word()];
+/// The words for `--read`.
+pub const READ: &[&str] = &[ReadThrough::Shards.word(), ReadThrough::Mongos.word()];
 /// The words for `--read-order`.
 pub const READ_ORDER: &[&str] = &[ReadOrder::Auto.word(), ReadOrder::Id.word(), ReadOrder::Natural.word()];
 /// The words for `--read-preference`.
@@ -94,6 +98,7 @@ pub const SETTINGS: &[Setting] = &[
     secret("source"),
     Setting { list: true, ..secret("source-shard") },
     secret("source-config"),
+    one("read"),
     secret("target"),
     one("source-ca"),
     one("target-ca"),

@@ -109,6 +109,7 @@ fn every_setting_can_be_given_in_every_place_that_it_has() {
         ("against", "source"),
         ("partition-size", "1.5GB"),
         ("lanes-per-shard", "3"),
+        ("read", "mongos"),
         ("read-order", "natural"),
         ("read-preference", "secondaryPreferred"),
         ("memory", "128MiB"),
@@ -157,6 +158,7 @@ fn every_setting_can_be_given_in_every_place_that_it_has() {
         assert_eq!((settings.on_conflict, settings.max_rejected), (OnConflict::Replace, 1_000), "{place}");
         assert_eq!(settings.lanes_per_shard, 3, "{place}");
         assert_eq!(settings.read_order, ReadOrder::Natural, "{place}");
+        assert_eq!(settings.read, Some(ReadThrough::Mongos), "{place}");
         assert_eq!((settings.memory, settings.max_readers, settings.max_writers), (128 << 20, 5, 6), "{place}");
         assert_eq!(settings.read_preference, ReadPreference::SecondaryPreferred, "{place}");
         let rate_limits = RateLimits { documents: Some(500), bytes: Some(20_000_000) };
@@ -208,7 +210,7 @@ fn a_cluster_is_its_shards_and_its_config_servers() {
     ] {
         let cluster = resolve(words, environment, file).unwrap().cluster.unwrap();
         let shards: Vec<&str> = cluster.shards.iter().map(ConnectionString::expose).collect();
-        assert_eq!((cluster.config.expose(), shards), (config, vec![one, other]));
+        assert_eq!((cluster.config.as_ref().map(ConnectionString::expose), shards), (Some(config), vec![one, other]));
     }
     assert_eq!(resolve(STEP_ALL, &[], "").unwrap().cluster, None);
 }
@@ -393,11 +395,12 @@ fn bad_input() {
         (&["step", "all", "--source-shard", "mongodb://a/"], &[], "", &["--source-shard:", "--source-config"]),
         (&["step", "all", "--source-config", "mongodb://a/"], &[], "", &["--source-config:", "--source-shard"]),
         (
-            &["step", "all", "--source-config", "mongodb://a/", "--source-shard", "mongodb://b/"],
-            &[("MONGOFERRY_SOURCE", "mongodb://c/")],
+            &["step", "all", "--source-config", "mongodb://a/", "--source-shard", "mongodb://b/", "--read", "mongos"],
+            &[],
             "",
-            &["--source-config:", "replica set", "cluster"],
+            &["--read mongos:", "--source"],
         ),
+        (&["step", "all", "--read", "primary"], &[], "", &["--read primary:", "shards, mongos"]),
         (&["step", "all", "--digests", "sha1"], &[], "", &["--digests sha1:", "yes, no"]),
         (
             &["step", "copy", "--digests", "no"],

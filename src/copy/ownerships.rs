@@ -27,7 +27,7 @@ pub struct Origin {
     pub ownerships: Ownerships,
 }
 
-/// What one shard owns of each sharded collection. Empty for a replica set.
+/// What one shard owns of each sharded collection. Empty for a replica set, and for a mongos, which shows nothing else.
 pub struct Ownerships {
     documents: Documents,
     shard: String,
@@ -53,12 +53,12 @@ impl Ownerships {
             shards: HashMap::new(),
             open: Mutex::default(),
         };
-        if source.is_cluster {
+        if source.reads_shards() {
             let all = pages::read_catalog(&context.documents).await?;
             let sharded = all.into_iter().filter(|entry| entry.sharding.is_some());
             ownerships.entries = sharded.map(|entry| (entry.ordinal, entry)).collect();
             for shard in &source.shards {
-                let not_before = discover::of(checkpoints, &shard.deployment)?.majority;
+                let not_before = discover::not_before(checkpoints, &shard.deployment)?;
                 ownerships.shards.insert(shard.name.clone(), (shard.deployment.clone(), not_before));
             }
         }

@@ -174,6 +174,36 @@ impl ReadOrder {
     }
 }
 
+/// Through what the documents of a sharded cluster are read (`--read`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReadThrough {
+    /// Each shard by itself, directly.
+    #[default]
+    Shards,
+    /// All of them through a mongos.
+    Mongos,
+}
+
+impl ReadThrough {
+    /// All of them, in the order in which help and messages list them.
+    pub const ALL: [ReadThrough; 2] = [ReadThrough::Shards, ReadThrough::Mongos];
+
+    /// The word for it, the same in flags, files and state.
+    pub const fn word(self) -> &'static str {
+        match self {
+            ReadThrough::Shards => "shards",
+            ReadThrough::Mongos => "mongos",
+        }
+    }
+}
+
+impl fmt::Display for ReadThrough {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
 /// Which members of the source are read (`--read-preference`), in the words of connection strings
 /// (<https://www.mongodb.com/docs/manual/core/read-preference/>).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -294,6 +324,9 @@ mod tests {
         }
         for create_index in CreateIndex::ALL {
             assert_eq!(serde_json::to_value(create_index).unwrap(), create_index.word());
+        }
+        for through in ReadThrough::ALL {
+            assert_eq!(serde_json::to_value(through).unwrap(), through.word());
         }
         for verify in Verify::ALL {
             assert_eq!(serde_json::to_value(verify).unwrap(), verify.word());

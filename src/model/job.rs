@@ -1,5 +1,6 @@
 //! A job: what it copies from where to where, and the checkpoint from which an incremental stream goes on.
 
+use super::choice::ReadThrough;
 use super::identity::Identity;
 use super::namespace::{Filter, Renames};
 use serde::{Deserialize, Serialize};
@@ -107,16 +108,45 @@ impl Checkpoint {
     }
 }
 
-/// The checkpoints of all sources (`ckptMap`), by the source's replica set name. Captured before anything is listed;
-/// the first capture wins, whoever runs discover again.
+/// The checkpoints of all sources (`ckptMap`). Captured before anything is listed; the first capture wins, whoever runs
+/// discover again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckpointMap {
     /// The deployment that it was captured from.
     pub source: Identity,
     /// When.
     pub captured: String,
-    /// The checkpoints.
+    /// Through what the cluster is read, for good: what is listed from now on depends on it. Says nothing of a replica set.
+    #[serde(default, skip_serializing_if = "is_shards")]
+    pub read: ReadThrough,
+    /// The checkpoints, by the name of the replica set whose oplog it is. None of a cluster whose shards cannot be reached.
     pub checkpoints: BTreeMap<String, Checkpoint>,
+    /// What time it was in a deployment that is read and has no checkpoint of its own, by its name: a cluster behind a
+    /// mongos. No read of the copy is older.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub times: BTreeMap<String, Optime>,
+}
+
+impl CheckpointMap {
+    /// Which time no read of a deployment may be older than.
+    pub fn not_before(&self, name: &str) -> Option<Optime> {
+        self.checkpoints.get(name).map(|checkpoint| checkpoint.majority).or_else(|| self.times.get(name).copied())
+    }
+
+    /// After which time a stream has to begin, by the name that MongoShake looks for. Where no oplog can be read that is the
+    /// time itself: it was captured before anything was listed, nothing that was read is older, and what a transaction does
+    /// a change stream shows when it is committed.
+    pub fn stream_starts(&self) -> BTreeMap<String, Optime> {
+        match self.checkpoints.is_empty() {
+            true => self.times.clone(),
+            false => self.checkpoints.iter().map(|(name, checkpoint)| (name.clone(), checkpoint.after)).collect(),
+        }
+    }
+}
+
+/// Whether it is what a document from before there was a choice means.
+fn is_shards(read: &ReadThrough) -> bool {
+    *read == ReadThrough::Shards
 }
 
 #[cfg(test)]

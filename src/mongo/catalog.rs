@@ -99,7 +99,8 @@ pub async fn indexes(deployment: &Deployment, namespace: &Namespace) -> Result<V
     }
 }
 
-/// The number of documents and their size in bytes, from the server's metadata: an estimate.
+/// The number of documents and their size in bytes, from the servers' metadata: an estimate. Through a mongos that of all
+/// shards, orphans included.
 ///
 /// # Errors
 /// As [`Deployment::failed`].
@@ -111,8 +112,8 @@ pub async fn size(deployment: &Deployment, namespace: &Namespace) -> Result<(u64
     };
     match deployment.collect(namespace.db(), command).await {
         Ok(stats) => {
-            let stats = stats.into_iter().next().unwrap_or_default();
-            Ok((number(&stats, "n"), number(&stats, "b")))
+            let sum = |field| stats.iter().map(|of_shard| number(of_shard, field)).sum();
+            Ok((sum("n"), sum("b")))
         }
         Err(error) if code_of(&error) == Some(code::NAMESPACE_NOT_FOUND) => Ok((0, 0)),
         Err(error) => Err(deployment.failed(&error)),

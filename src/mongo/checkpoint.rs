@@ -1,5 +1,6 @@
 //! Where the incremental stream begins: capturing it on the source, guarding it, and writing it in MongoShake's form.
 
+use super::catalog;
 use super::deployment::Deployment;
 use super::majority;
 use crate::error::{Error, Result};
@@ -48,6 +49,20 @@ pub async fn newest(deployment: &Deployment) -> std::result::Result<Optime, Driv
         .and_then(|optime| optime.get_timestamp("ts"))
         .map(Optime::from)
         .map_err(|_| DriverError::custom("the primary tells no optime (hello.lastWrite)"))
+}
+
+/// What time it is in the cluster behind a mongos: not before anything that a shard had when this was called, and known to
+/// all shards when it returns. A server refuses to read after a time that it has not heard of.
+///
+/// # Errors
+/// As [`Deployment::failed`].
+pub async fn time_of_cluster(mongos: &Deployment) -> Result<Optime> {
+    // A mongos asks each shard for its databases. With the command goes the mongos's time to the shard, with the reply the
+    // shard's time to the mongos.
+    catalog::databases(mongos).await?;
+    let time = newest(mongos).await.map_err(|error| mongos.failed(&error))?;
+    catalog::databases(mongos).await?;
+    Ok(time)
 }
 
 /// The time that a reply says it is in the cluster.

@@ -40,11 +40,20 @@ pub struct Routing {
     pub sharded: BTreeMap<Namespace, Sharded>,
 }
 
-/// The cluster's id, and the shards' names with those of their replica sets.
+/// A shard as the cluster knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// The name of its replica set.
+    pub set: String,
+    /// The addresses of the set's members that the cluster knows.
+    pub hosts: Vec<String>,
+}
+
+/// The cluster's id, and its shards by their names.
 ///
 /// # Errors
 /// Bad input when it is no config server; as [`Deployment::failed`].
-pub async fn members(config: &Deployment) -> Result<(String, BTreeMap<String, String>)> {
+pub async fn members(config: &Deployment) -> Result<(String, BTreeMap<String, Member>)> {
     let version = find(config, "config", "version", doc! { "_id": 1 }).await?;
     let id = version.first().and_then(|version| version.get_object_id("clusterId").ok()).map(|id| id.to_hex());
     let Some(id) = id else {
@@ -59,8 +68,9 @@ pub async fn members(config: &Deployment) -> Result<(String, BTreeMap<String, St
             return Err(nonsense(config, "shards", &shard));
         };
         // `rs0/host1:27017,host2:27017`
-        let set = host.split('/').next().unwrap_or(host);
-        members.insert(name.to_owned(), set.to_owned());
+        let Some((set, hosts)) = host.split_once('/') else { return Err(nonsense(config, "shards", &shard)) };
+        let hosts = hosts.split(',').map(str::to_owned).collect();
+        members.insert(name.to_owned(), Member { set: set.to_owned(), hosts });
     }
     Ok((id, members))
 }

@@ -48,6 +48,8 @@ pub struct Deployment {
     client: Client,
     wire_version: i32,
     comment: Comment,
+    /// What the connection string said, resolved.
+    options: Arc<ClientOptions>,
     /// Connections beside the driver's; `Err` has what only the driver can do.
     connector: Arc<Result<Connector, String>>,
     /// The one server that is spoken to whatever the others say of it.
@@ -92,10 +94,29 @@ impl Deployment {
             };
             options.tls = Some(Tls::Enabled(tls));
         }
+        Self::connect_with(side, options, comment).await
+    }
+
+    /// Connects to a replica set of the cluster that a mongos leads to, as the mongos's connection string says: with its
+    /// user, its encryption and all other options.
+    ///
+    /// # Errors
+    /// As [`Deployment::connect`].
+    pub async fn connect_to_member(&self, set: &str, hosts: &[String]) -> Result<Self> {
+        let hosts = hosts.iter().map(ServerAddress::parse).collect::<Result<Vec<_>, DriverError>>();
+        let mut options = ClientOptions::clone(&self.options);
+        options.hosts = hosts.map_err(|error| self.failed(&error))?;
+        options.repl_set_name = Some(set.to_owned());
+        (options.direct_connection, options.load_balanced) = (None, None);
+        Self::connect_with(self.side, options, self.comment.clone()).await
+    }
+
+    async fn connect_with(side: Side, options: ClientOptions, comment: Comment) -> Result<Self> {
+        let failed = |error: &DriverError| side.failed(error);
         let connector = Connector::new(&options);
         let seeds = options.hosts.iter().map(ToString::to_string).collect();
         let direct = options.hosts.first().filter(|_| options.direct_connection == Some(true)).cloned();
-        let client = Client::with_options(options).map_err(|error| failed(&error))?;
+        let client = Client::with_options(options.clone()).map_err(|error| failed(&error))?;
 
         let admin = client.database("admin");
         let hello = admin
@@ -148,6 +169,7 @@ impl Deployment {
             client,
             wire_version,
             comment,
+            options: Arc::new(options),
             connector,
             direct,
             read_from,

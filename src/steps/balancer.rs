@@ -113,7 +113,7 @@ pub async fn owed(context: &Context) -> Result<Option<BalancerRecord>> {
 /// Source unavailable, whatever the reason is, with the command to run by hand. Those of the state store.
 pub async fn restore(context: &Context, config: &Deployment) -> Result<()> {
     let Some(record) = owed(context).await? else { return Ok(()) };
-    if !record.source.still_is(&config.identity) {
+    if !record.source.still_is(&config.identity) && !record.source.is_same_as(&config.identity) {
         let (recorded, now) = (&record.source, &config.identity);
         return Err(by_hand(format!("it is that of `{recorded}`, and the config servers are now `{now}`")));
     }

@@ -12,15 +12,15 @@ use crate::context::{Context, Servers};
 use crate::crash;
 use crate::driver::{self, Finished, Outcome};
 use crate::error::{Error, Kind, Result};
-use crate::model::job::{Checkpoint, CheckpointMap};
+use crate::model::job::{CheckpointMap, Optime};
 use crate::model::step::Step;
 use crate::model::work::StepProgress;
 use crate::mongo::deployment::Deployment;
 use crate::mongo::failure::Side;
 use crate::mongo::{checkpoint, marker};
-use crate::source::Shard;
 use crate::state::{keys, pages};
 use crate::status;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Runs the step.
@@ -36,25 +36,20 @@ async fn commit(context: &Context, servers: &Servers, claim: &Arc<Claim<StepProg
     let found = status::read(&context.documents, &context.settings.job.to_string()).await?;
     let findings = found.map(|status| status.findings).unwrap_or_default();
     let checkpoints: CheckpointMap = pages::expect(&context.documents, keys::CHECKPOINT).await?;
-    let mut sources = Vec::new();
-    for Shard { deployment, .. } in &servers.source.shards {
-        sources.push((deployment, discover::of(&checkpoints, deployment)?));
-    }
+    let starts = checkpoints.stream_starts();
     // Once it is marked all of this was done, and must not be done again: the balancer may be on by now, and a stream may
     // have moved the checkpoint.
     let is_committed = marker::is_committed(&servers.target, &job.id).await?;
     if !is_committed {
         units::accepted(context, Step::Commit, &findings)?;
-        for (source, checkpoint) in &sources {
-            discover::guard_oplog(source, *checkpoint).await.map_err(lost)?;
-        }
+        discover::guard_oplogs(&servers.source, &checkpoints).await.map_err(lost)?;
         let entries = pages::read_catalog(&context.documents).await?;
         ownership::ensure_unmoved(context, &servers.source, &entries).await.map_err(lost)?;
     }
     let (place, deployment) = place(context, servers).await?;
     if !is_committed {
         if let Some(deployment) = &deployment {
-            write(deployment, context, claim, &sources).await?;
+            write(deployment, context, claim, &starts).await?;
         }
         claim.ensure_may_send().await?;
         crash::around("committed", marker::committed(&servers.target, &job.id)).await?;
@@ -62,11 +57,7 @@ async fn commit(context: &Context, servers: &Servers, claim: &Arc<Claim<StepProg
     claim.ensure_may_send().await?;
     balancer::restore(context, &servers.source.main).await?;
     let accepted = if findings.is_empty() { String::new() } else { format!(", {} findings accepted", findings.len()) };
-    let name = |source: &Deployment| source.identity.set_name.clone();
-    let each: Vec<String> = sources
-        .iter()
-        .map(|(source, checkpoint)| format!("checkpoint of {} is {}", name(source), checkpoint.after))
-        .collect();
+    let each: Vec<String> = starts.iter().map(|(name, after)| format!("checkpoint of {name} is {after}")).collect();
     let summary = format!("{}, written {place}{accepted}", each.join(", "));
     Ok(Finished { summary, ..Finished::default() })
 }
@@ -90,13 +81,12 @@ async fn write(
     deployment: &Deployment,
     context: &Context,
     claim: &Arc<Claim<StepProgress>>,
-    sources: &[(&Deployment, Checkpoint)],
+    starts: &BTreeMap<String, Optime>,
 ) -> Result<()> {
     let namespace = &context.settings.checkpoint_namespace;
-    for (source, checkpoint) in sources {
-        let name = &source.identity.set_name;
+    for (name, after) in starts {
         claim.ensure_may_send().await?;
-        crash::around("checkpoint", checkpoint::write(deployment, namespace, name, checkpoint.after)).await?;
+        crash::around("checkpoint", checkpoint::write(deployment, namespace, name, *after)).await?;
     }
     Ok(())
 }

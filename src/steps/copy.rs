@@ -171,7 +171,7 @@ async fn copy_lane<'a>(
         let prepared = pages::read_prepared(&context.documents).await?;
         let checkpoints: CheckpointMap = pages::expect(&context.documents, keys::CHECKPOINT).await?;
         let shard = servers.source.shard(&planned.lane.shard)?;
-        let not_before = discover::of(&checkpoints, &shard.deployment)?.majority;
+        let not_before = discover::not_before(&checkpoints, &shard.deployment)?;
         let ownerships = Ownerships::new(context, &servers.source, &shard.name, &checkpoints).await?;
         let origin = Origin { deployment: shard.deployment.clone(), not_before, ownerships };
         lane::run(context, &servers, flow, &claim, &spec, &prepared, origin).await

@@ -16,20 +16,22 @@ use crate::driver::{self, Finished, Outcome};
 use crate::error::{Error, Result};
 use crate::model::bson_order::compare_documents;
 use crate::model::catalog::{CatalogEntry, OrderFacts, Ordinal, Part, index_differences, option_differences};
-use crate::model::choice::{Order, ReadOrder};
+use crate::model::choice::{Order, ReadOrder, ReadThrough};
+use crate::model::chunk_map::ChunkMap;
 use crate::model::cursor::Key;
 use crate::model::finding::{Finding, Note};
-use crate::model::job::{Binding, Checkpoint, CheckpointMap, JobRecord};
+use crate::model::identity::MONGOS;
+use crate::model::job::{Binding, Checkpoint, CheckpointMap, JobRecord, Optime};
 use crate::model::namespace::{Namespace, SPECIAL_DATABASES, case_clashes};
 use crate::model::step::Step;
 use crate::model::work::StepProgress;
 use crate::mongo::catalog::{self, Listed};
 use crate::mongo::checkpoint;
-use crate::mongo::cluster;
+use crate::mongo::cluster::{self, Sharded};
 use crate::mongo::deployment::Deployment;
 use crate::mongo::failure::Side;
 use crate::mongo::{correlation, split};
-use crate::source::{Shard, Source};
+use crate::source::Source;
 use crate::state::document::Created;
 use crate::state::{chunks, keys, pages, probe};
 use crate::{clock, random};
@@ -94,37 +96,55 @@ async fn discover(context: &Context, servers: &Servers, claim: &Claim<StepProgre
     Ok(finished(&entries, &checkpoints))
 }
 
-/// The checkpoints of all shards, captured now unless an earlier run has done so: the first ones win, since what was
+/// The checkpoints of all sources, captured now unless an earlier run has done so: the first ones win, since what was
 /// listed and read then is covered by them.
-async fn capture(context: &Context, source: &Source) -> Result<Vec<Checkpoint>> {
+async fn capture(context: &Context, source: &Source) -> Result<CheckpointMap> {
     let recorded = match context.documents.read::<CheckpointMap>(keys::CHECKPOINT).await? {
         Some(stored) => stored.value,
         None => {
-            let names = source.shards.iter().map(|shard| shard.deployment.identity.set_name.clone());
-            let captured = source.shards.iter().map(|shard| checkpoint::capture(&shard.deployment));
+            let names = source.streams.iter().map(|deployment| deployment.identity.set_name.clone());
+            let captured = source.streams.iter().map(checkpoint::capture);
+            let checkpoints = names.zip(try_join_all(captured).await?).collect();
+            // After the shards' own: nothing that is read may be older than those.
+            let times = match source.read {
+                ReadThrough::Mongos => vec![(MONGOS.to_owned(), checkpoint::time_of_cluster(&source.main).await?)],
+                ReadThrough::Shards => Vec::new(),
+            };
             let map = CheckpointMap {
                 source: source.main.identity.clone(),
                 captured: clock::wall(),
-                checkpoints: names.zip(try_join_all(captured).await?).collect(),
+                read: source.read,
+                checkpoints,
+                times: times.into_iter().collect(),
             };
             context.documents.create(keys::CHECKPOINT, &map).await?.into_stored().value
         }
     };
-    let mut checkpoints = Vec::new();
-    for Shard { deployment, .. } in &source.shards {
-        let checkpoint = of(&recorded, deployment)?;
-        // One that an earlier run captured may be too old by now.
-        guard_oplog(deployment, checkpoint).await?;
-        checkpoints.push(checkpoint);
+    if recorded.read != source.read || recorded.checkpoints.is_empty() != source.streams.is_empty() {
+        return Err(Error::state(
+            "another run has captured the checkpoint just now, and reads the source in another way; try again",
+        ));
     }
-    Ok(checkpoints)
+    guard_oplogs(source, &recorded).await?;
+    Ok(recorded)
+}
+
+/// Whether streams can begin at the checkpoints, which an earlier run may have captured long ago.
+///
+/// # Errors
+/// As [`guard_oplog`]; of the state store when a source has no checkpoint.
+pub async fn guard_oplogs(source: &Source, checkpoints: &CheckpointMap) -> Result<()> {
+    for deployment in &source.streams {
+        guard_oplog(deployment, of(checkpoints, deployment)?).await?;
+    }
+    Ok(())
 }
 
 /// Whether a stream can begin at the checkpoint: the oplog's oldest entry must be older, as MongoShake wants it too.
 ///
 /// # Errors
 /// Bad input, with both times: what happened between is lost to a stream, so going on is of no use.
-pub async fn guard_oplog(source: &Deployment, checkpoint: Checkpoint) -> Result<()> {
+async fn guard_oplog(source: &Deployment, checkpoint: Checkpoint) -> Result<()> {
     let begin = checkpoint::oplog_begin(source).await?;
     if begin >= checkpoint.after {
         return Err(Error::bad_input(format!(
@@ -136,24 +156,33 @@ pub async fn guard_oplog(source: &Deployment, checkpoint: Checkpoint) -> Result<
 }
 
 /// A source's entry of the checkpoint map.
+fn of(map: &CheckpointMap, source: &Deployment) -> Result<Checkpoint> {
+    map.checkpoints.get(&source.identity.set_name).copied().ok_or_else(|| without_checkpoint(source))
+}
+
+/// Which time no read of the copy from a deployment may be older than.
 ///
 /// # Errors
-/// Of the state store when it has none.
-pub fn of(map: &CheckpointMap, source: &Deployment) -> Result<Checkpoint> {
-    map.checkpoints.get(&source.identity.set_name).copied().ok_or_else(|| {
-        Error::state(format!("checkpoint.json has no checkpoint of {}; use another --job", source.identity.set_name))
-    })
+/// Of the state store when none was captured.
+pub fn not_before(map: &CheckpointMap, source: &Deployment) -> Result<Optime> {
+    map.not_before(&source.identity.set_name).ok_or_else(|| without_checkpoint(source))
+}
+
+fn without_checkpoint(source: &Deployment) -> Error {
+    Error::state(format!("checkpoint.json has no checkpoint of {}; use another --job", source.identity.set_name))
 }
 
 /// Lists the namespaces that the filter lets through, with what is known about each.
 async fn list(context: &Context, servers: &Servers, attempt: &str) -> Result<Vec<CatalogEntry>> {
     let source = &servers.source;
-    // What is read in the order of the disk may come twice, and on a sharded target the second one to another shard.
-    let is_by_id = servers.target.is_mongos();
+    // What is read in the order of the disk may come twice, and on a sharded target the second one to another shard. And a
+    // mongos has no disk.
+    let is_by_id = servers.target.is_mongos() || source.read == ReadThrough::Mongos;
     if is_by_id && context.settings.read_order == ReadOrder::Natural {
-        return Err(Error::bad_input(
-            "--read-order natural does not go with a mongos as the target; leave it out, or say id",
-        ));
+        let side = if servers.target.is_mongos() { Side::Target } else { Side::Source };
+        return Err(Error::bad_input(format!(
+            "--read-order natural does not go with a mongos as the {side}; leave it out, or say id"
+        )));
     }
     let all = listing::all(source).await?;
     let wanted = all.into_values().filter(|found| context.settings.filter.lets_through(&found.listed.namespace));
@@ -188,15 +217,21 @@ async fn entry(
     if !kind.is_copied() {
         return Ok(entry);
     }
-    if source.is_cluster {
-        parts(context, source, (attempt, found), &mut entry).await?;
+    let map = match &found.sharded {
+        None => None,
+        Some(sharded) => Some(sharding(context, source, attempt, sharded, &mut entry).await?),
+    };
+    if source.reads_shards() {
+        parts(context, source, found, map, &mut entry).await?;
         return Ok(entry);
     }
     let source = &source.main;
     let namespace = &entry.namespace;
     ((entry.documents, entry.bytes), entry.indexes) =
         tokio::try_join!(catalog::size(source, namespace), catalog::indexes(source, namespace))?;
-    entry.order = order(context, source, memory, &entry).await?;
+    if !source.is_mongos() {
+        entry.order = order(context, source, memory, &entry).await?;
+    }
     if entry.order == Order::Id {
         let size = (entry.documents, entry.bytes);
         entry.cuts = split::cuts(source, &entry.namespace, size, context.settings.partition_size).await?;
@@ -204,26 +239,33 @@ async fn entry(
     Ok(entry)
 }
 
+/// How a collection is sharded, recorded: what a sharded target is to have, and what may not move meanwhile.
+async fn sharding(
+    context: &Context,
+    source: &Source,
+    attempt: &str,
+    sharded: &Sharded,
+    entry: &mut CatalogEntry,
+) -> Result<ChunkMap> {
+    let map = cluster::chunks(&source.main, &entry.namespace, sharded).await?;
+    let how = (sharded.unique, sharded.is_unsplittable);
+    let mut sharding = chunks::write(&context.documents, (attempt, entry.ordinal), &map, how).await?;
+    sharding.no_balance = sharded.no_balance;
+    sharding.zones = cluster::zones(&source.main, &entry.namespace).await?;
+    entry.sharding = Some(sharding);
+    Ok(map)
+}
+
 /// What the shards of a cluster have of a collection. All of them read it by `_id`, in the same ranges.
 async fn parts(
     context: &Context,
     source: &Source,
-    (attempt, found): (&str, Found),
+    found: Found,
+    map: Option<ChunkMap>,
     entry: &mut CatalogEntry,
 ) -> Result<()> {
     let namespace = entry.namespace.clone();
-    let owners = match &found.sharded {
-        None => vec![found.shard.clone()],
-        Some(sharded) => {
-            let map = cluster::chunks(&source.main, &namespace, sharded).await?;
-            let how = (sharded.unique, sharded.is_unsplittable);
-            let mut sharding = chunks::write(&context.documents, (attempt, entry.ordinal), &map, how).await?;
-            sharding.no_balance = sharded.no_balance;
-            sharding.zones = cluster::zones(&source.main, &namespace).await?;
-            entry.sharding = Some(sharding);
-            map.shards().to_vec()
-        }
-    };
+    let owners = map.map_or_else(|| vec![found.shard.clone()], |map| map.shards().to_vec());
     let mut cuts: Vec<Vec<Key>> = Vec::new();
     for owner in &owners {
         let shard = &source.shard(owner)?.deployment;
@@ -333,7 +375,7 @@ async fn bind(context: &Context, servers: &Servers) -> Result<()> {
     }
 }
 
-fn finished(entries: &[CatalogEntry], checkpoints: &[Checkpoint]) -> Finished {
+fn finished(entries: &[CatalogEntry], checkpoints: &CheckpointMap) -> Finished {
     let copied: Vec<&CatalogEntry> = entries.iter().filter(|entry| entry.kind.is_copied()).collect();
     let documents: u64 = copied.iter().map(|entry| entry.documents).sum();
     let finding = |namespace: &Namespace, text| Finding { namespace: namespace.clone(), text };
@@ -357,20 +399,18 @@ fn finished(entries: &[CatalogEntry], checkpoints: &[Checkpoint]) -> Finished {
         })
         .chain(disagreements)
         .collect();
-    let notes = match checkpoints.iter().filter_map(|checkpoint| checkpoint.oldest_transaction).min() {
-        None => Vec::new(),
-        Some(first) => copied
-            .first()
-            .map(|entry| Note {
-                namespace: entry.namespace.clone(),
-                text: format!(
-                    "a transaction was open since {first} when the job began; the checkpoint is the moment before"
-                ),
-            })
-            .into_iter()
-            .collect(),
-    };
-    let after: Vec<String> = checkpoints.iter().map(|checkpoint| checkpoint.after.to_string()).collect();
+    let oldest_transaction =
+        checkpoints.checkpoints.values().filter_map(|checkpoint| checkpoint.oldest_transaction).min();
+    let of_transaction = oldest_transaction.map(|first| {
+        format!("a transaction was open since {first} when the job began; the checkpoint is the moment before")
+    });
+    let unguarded = checkpoints.checkpoints.is_empty().then(|| {
+        "no oplog of the source can be read, so nobody sees whether they reach back to the checkpoint: make sure that they do until the stream has begun".to_owned()
+    });
+    // They are about all of the job, and a note is about a namespace.
+    let note = |text| copied.first().map(|entry| Note { namespace: entry.namespace.clone(), text });
+    let notes = of_transaction.into_iter().chain(unguarded).filter_map(note).collect();
+    let after: Vec<String> = checkpoints.stream_starts().values().map(ToString::to_string).collect();
     let summary =
         format!("{} collections, about {documents} documents, checkpoint {}", copied.len(), after.join(" and "));
     Finished { summary, findings, notes }

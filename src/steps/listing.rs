@@ -1,5 +1,6 @@
 //! What there is on the source, each collection once. In a cluster a sharded collection is on all shards, and one that is
-//! not sharded may have left something behind on shards where it lived before: that is of no account.
+//! not sharded may have left something behind on shards where it lived before: that is of no account. A mongos shows each
+//! once by itself.
 
 use crate::error::Result;
 use crate::model::namespace::{Namespace, SPECIAL_DATABASES};
@@ -34,7 +35,7 @@ pub async fn all(source: &Source) -> Result<BTreeMap<Namespace, Found>> {
         for listed in listing {
             let sharded = routing.sharded.get(&listed.namespace);
             let lives_here = match routing.primaries.get(listed.namespace.db()) {
-                _ if sharded.is_some() || !source.is_cluster => true,
+                _ if sharded.is_some() || !source.reads_shards() => true,
                 Some(primary) => *primary == shard.name,
                 None => false,
             };

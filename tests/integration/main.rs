@@ -22,6 +22,7 @@ mod fencing;
 mod hashed_keys;
 mod http;
 mod limits;
+mod mongos_sources;
 mod natural;
 mod order;
 mod partitions;

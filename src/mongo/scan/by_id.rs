@@ -5,7 +5,8 @@ use crate::error::Result;
 use crate::model::cursor::{Key, Position};
 use crate::model::partition::Bound;
 use crate::mongo::cursor::{Cursor, Page};
-use crate::mongo::failure::{is_empty_range, is_lost_cursor};
+use crate::mongo::documents::Documents;
+use crate::mongo::failure::{Side, is_empty_range, is_lost_cursor};
 use bson::rawdoc;
 use mongodb::error::Error as DriverError;
 
@@ -19,6 +20,10 @@ use mongodb::error::Error as DriverError;
 /// `_id` that the collection had when it was opened. What comes after that is newer than the checkpoint, and a stream's
 /// business. That last document is asked for by itself, since an upper bound leaves out its key, and since a scan with
 /// `min` and without `max` leaves out the document whose `_id` is MaxKey (seen on 6.0.5).
+///
+/// Of a source behind a mongos two documents may have the same `_id`, each on a shard of its own, where a collection is
+/// sharded by something else. Positions are `_id`s, so the two cannot be told apart, nor by whatever writes them: such a
+/// source is an error, and its shards have to be read. They come one behind the other.
 ///
 /// ```text
 ///   First ──more than a reply──▶ EndUnknown ──▶ Below(largest) ──▶ Last(largest) ──▶ Over
@@ -167,6 +172,8 @@ impl ById {
                     let largest = self.wanted.largest().await?;
                     self.is_unchecked = true;
                     self.stage = match largest {
+                        // There may be another one with that `_id`.
+                        Some(key) if self.last.key() == Some(&key) && self.may_have_twins() => Stage::Last(key),
                         Some(key) if self.last.key() == Some(&key) => Stage::Over,
                         Some(upper) => Stage::Below { upper, is_last_to_come: true },
                         None => Stage::Over,
@@ -175,6 +182,7 @@ impl ById {
                 stage => {
                     self.repeated = match (stage, &self.last) {
                         (Stage::Below { .. }, Position::After(key)) => Some(key.clone()),
+                        (Stage::Last(last), Position::After(key)) if last == key => Some(key.clone()),
                         _ => None,
                     };
                     self.cursor = self.wanted.open(stage, &self.last).await?;
@@ -190,6 +198,7 @@ impl ById {
     /// What was not given before: a bound repeats the document that it is made of.
     fn reply(&mut self, page: Page) -> Result<Reply> {
         let mut documents = page.documents;
+        self.refuse_twins(&documents)?;
         if let Some(last) = documents.last() {
             let last = Key::of(last).ok_or_else(|| self.wanted.unreadable("a document without _id"))?;
             if let Some(repeated) = self.repeated.take()
@@ -200,6 +209,32 @@ impl ById {
             self.last = Position::After(last);
         }
         Ok(Reply { documents, position: self.last.clone() })
+    }
+}
+
+impl ById {
+    /// Whether an `_id` is unique on each shard alone. A target is not copied from.
+    fn may_have_twins(&self) -> bool {
+        self.wanted.source.is_mongos() && self.wanted.source.side == Side::Source
+    }
+
+    /// Makes sure that no two documents have the same `_id`, the one before these included.
+    fn refuse_twins(&self, documents: &Documents) -> Result<()> {
+        if !self.may_have_twins() {
+            return Ok(());
+        }
+        // Where a bound repeats the last document it is among these once more.
+        let mut before = self.last.key().filter(|_| self.repeated.is_none()).cloned();
+        for key in documents.iter().map(Key::of) {
+            if key.is_some() && key == before {
+                return Err(self.wanted.source.side.error(format!(
+                    "two shards have a document of {} with the _id {:?}: either it moves from one to the other just now, so run again, or there are two, which are told apart only where shards are read directly (--read shards, as another --job)",
+                    self.wanted.namespace, key
+                )));
+            }
+            before = key;
+        }
+        Ok(())
     }
 }
 

@@ -346,7 +346,8 @@ impl Sides {
             not_before: newest(&servers.target).await?,
             document_size,
         };
-        let sharding = entry.sharding.is_some().then(|| (context.documents.clone(), (*entry).clone()));
+        let is_divided = entry.sharding.is_some() && servers.source.reads_shards();
+        let sharding = is_divided.then(|| (context.documents.clone(), (*entry).clone()));
         let can_tell = sharding.is_none() || context.settings.orphans != Orphans::Copy;
         Ok(Self { sources, target, filters: OnceCell::new(), sharding, can_tell })
     }
