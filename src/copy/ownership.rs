@@ -5,16 +5,21 @@
 //! be on two shards: an update of the shard key has moved the document from one to the other between their scans, or
 //! there are two documents, since only the shard key is unique over all shards. The shards tell which, read again.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::model::catalog::CatalogEntry;
+use crate::model::chunk_map::ChunkMap;
 use crate::model::cursor::Key;
 use crate::model::job::Optime;
 use crate::model::namespace::Namespace;
 use crate::model::orphan_filter::OrphanFilter;
 use crate::mongo::deployment::Deployment;
-use crate::mongo::documents::Documents;
+use crate::mongo::documents::Documents as Batch;
 use crate::mongo::read;
+use crate::state::chunks;
+use crate::state::document::Documents;
 use bson::RawDocument;
 use mongodb::error::Error as DriverError;
+use tokio::sync::{OnceCell, Semaphore};
 
 /// Who owns the documents of a sharded collection, as one shard sees it.
 pub struct Ownership {
@@ -24,18 +29,46 @@ pub struct Ownership {
     pub mine: OrphanFilter,
     /// The other shards that own something.
     pub others: Vec<Owner>,
+    /// What they own, read when it is asked for: rarely, and of large maps it takes as much memory as `mine`.
+    pub map: RecordedMap,
     /// Whether the first document that it does not own is an error.
     pub fails: bool,
     /// This shard.
     pub source: Deployment,
 }
 
+/// A chunk map that discover recorded.
+pub struct RecordedMap {
+    /// Where it lies.
+    pub documents: Documents,
+    /// Whose it is.
+    pub entry: CatalogEntry,
+}
+
+/// While a map is read it takes more memory than what is made of it: the lanes of a process take turns.
+static READING: Semaphore = Semaphore::const_new(1);
+
+impl RecordedMap {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// Those of the state store, also when there is none.
+    pub async fn read(&self) -> Result<ChunkMap> {
+        let _reading = READING.acquire().await.map_err(|_| Error::internal("the turns of reading maps were closed"))?;
+        let missing =
+            || Error::state(format!("the catalog has no chunks of {}; use another --job", self.entry.namespace));
+        chunks::read(&self.documents, &self.entry, self.entry.sharding.as_ref().ok_or_else(missing)?).await
+    }
+}
+
 /// Another shard.
 pub struct Owner {
+    /// Its name in the cluster.
+    pub name: String,
     /// Its servers.
     pub deployment: Deployment,
     /// What it owns.
-    pub filter: OrphanFilter,
+    pub filter: OnceCell<OrphanFilter>,
     /// Reads are not older than this.
     pub not_before: Optime,
 }
@@ -60,7 +93,7 @@ impl Ownership {
     ///
     /// # Errors
     /// As [`Ownership::is_mine`]; source unavailable at the first one that is not, if it is to fail.
-    pub fn sift(&self, documents: Documents) -> Result<(Documents, u64)> {
+    pub fn sift(&self, documents: Batch) -> Result<(Batch, u64)> {
         let mut mine = Vec::new();
         let mut orphans = 0;
         for (place, document) in documents.iter().enumerate() {
@@ -87,14 +120,31 @@ impl Ownership {
         if orphans == 0 { Ok((documents, 0)) } else { Ok((documents.pick(&mine), orphans)) }
     }
 
-    /// Whether another shard owns a document with this `_id` now.
+    /// Reads what the other shards own, unless that was done.
+    ///
+    /// # Errors
+    /// Those of the state store.
+    pub async fn know_others(&self) -> Result<()> {
+        if self.others.iter().all(|owner| owner.filter.initialized()) {
+            return Ok(());
+        }
+        let map = self.map.read().await?;
+        for Owner { name, filter, .. } in &self.others {
+            filter.get_or_init(|| async { OrphanFilter::new(&map, name) }).await;
+        }
+        Ok(())
+    }
+
+    /// Whether another shard owns a document with this `_id` now. What they own must be known.
     ///
     /// # Errors
     /// The driver's.
     pub async fn others_have(&self, key: &Key) -> std::result::Result<bool, DriverError> {
-        for Owner { deployment, filter, not_before } in &self.others {
+        for Owner { deployment, filter, not_before, .. } in &self.others {
             let found = read::document(deployment, &self.namespace, key, Some(*not_before)).await?;
-            if found.is_some_and(|found| filter.owns(found.as_bytes()).unwrap_or(true)) {
+            let owns =
+                |found: &RawDocument| filter.get().is_none_or(|filter| filter.owns(found.as_bytes()).unwrap_or(true));
+            if found.is_some_and(|found| owns(&found)) {
                 return Ok(true);
             }
         }

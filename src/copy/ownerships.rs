@@ -1,6 +1,6 @@
 //! The chunk maps of a lane's sharded collections, each read when the lane comes to it and kept while a partition needs it.
 
-use super::ownership::{Owner, Ownership};
+use super::ownership::{Owner, Ownership, RecordedMap};
 use crate::context::Context;
 use crate::error::Result;
 use crate::model::catalog::{CatalogEntry, Ordinal};
@@ -11,11 +11,11 @@ use crate::model::plan::PartitionSpec;
 use crate::mongo::deployment::Deployment;
 use crate::source::Source;
 use crate::state::document::Documents;
-use crate::state::{chunks, pages};
+use crate::state::pages;
 use crate::steps::discover;
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OnceCell};
 
 /// Where a lane reads from.
 pub struct Origin {
@@ -77,11 +77,7 @@ impl Ownerships {
     /// # Errors
     /// Those of the state store.
     pub async fn of(&self, ordinal: Ordinal, source: &Deployment) -> Result<Option<Arc<Ownership>>> {
-        let Some((entry, sharding)) =
-            self.entries.get(&ordinal).and_then(|entry| Some((entry, entry.sharding.as_ref()?)))
-        else {
-            return Ok(None);
-        };
+        let Some(entry) = self.entries.get(&ordinal) else { return Ok(None) };
         if self.orphans == Orphans::Copy {
             return Ok(None);
         }
@@ -89,17 +85,20 @@ impl Ownerships {
         if let Some(ownership) = open.get(&ordinal).and_then(Weak::upgrade) {
             return Ok(Some(ownership));
         }
-        let map = chunks::read(&self.documents, entry, sharding).await?;
+        let recorded = RecordedMap { documents: self.documents.clone(), entry: entry.clone() };
+        let map = recorded.read().await?;
         let others = self.shards.iter().filter(|(name, _)| **name != self.shard && map.shards().contains(name));
         let others = others.map(|(name, (deployment, not_before))| Owner {
+            name: name.clone(),
             deployment: deployment.clone(),
-            filter: OrphanFilter::new(&map, name),
+            filter: OnceCell::new(),
             not_before: *not_before,
         });
         let ownership = Arc::new(Ownership {
             namespace: entry.namespace.clone(),
             mine: OrphanFilter::new(&map, &self.shard),
             others: others.collect(),
+            map: recorded,
             fails: self.orphans == Orphans::Fail,
             source: source.clone(),
         });

@@ -268,6 +268,7 @@ impl<P: Progress> Delivery<P> {
             // Moved to that shard, or deleted since.
             return Ok(Settled::Gone);
         };
+        ownership.know_others().await?;
         if self.retried(&self.source, || ownership.others_have(&key)).await? {
             let bytes = Some(Bytes::of(document));
             let twice = Rejected { cause: Cause::Twice, document: bytes, ..self.rejected(document, key, refusal) };

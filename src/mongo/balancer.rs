@@ -14,6 +14,7 @@ use super::majority;
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::model::balancer::BalancerSettings;
+use crate::model::namespace::Namespace;
 use bson::{Bson, Document, doc};
 use futures_util::future::try_join_all;
 use mongodb::error::Error as DriverError;
@@ -90,24 +91,31 @@ pub async fn settings(config: &Deployment) -> Result<BalancerSettings> {
     })
 }
 
+/// Which collections are looked at: a migration of others is nobody's business.
+pub type Concerned<'a> = &'a (dyn Fn(&Namespace) -> bool + Sync);
+
 /// What moves documents just now, or may begin to. `members` are the cluster's shards, and may be its config servers too.
 ///
 /// # Errors
 /// As [`Deployment::failed`].
-pub async fn moving(config: &Deployment, members: &[&Deployment]) -> Result<Option<Moving>> {
+pub async fn moving(config: &Deployment, members: &[&Deployment], concerned: Concerned<'_>) -> Result<Option<Moving>> {
+    let is_concerned = |migration: &&Document, field| {
+        let namespace = migration.get_str(field).ok().and_then(|namespace| Namespace::parse(namespace).ok());
+        namespace.is_none_or(|namespace| concerned(&namespace))
+    };
     if !settings(config).await?.is_off() {
         return Ok(Some(Moving::Balancer));
     }
     // Those that the config servers have written down: not all, and not in every version.
     let scheduled = cluster::find(config, "config", "migrations", doc! {}).await?;
-    if let Some(migration) = scheduled.first() {
+    if let Some(migration) = scheduled.iter().find(|migration| is_concerned(migration, "ns")) {
         return Ok(Some(Moving::migration(migration, ["ns", "fromShard", "toShard"])));
     }
     // Those that a shard has begun to give, whoever asked it to: until it is decided whose the chunk is.
     let undecided = || doc! { "decision": { "$exists": false } };
     let looks = members.iter().map(|member| cluster::find(member, "config", "migrationCoordinators", undecided()));
     let given = try_join_all(looks).await?;
-    let first = given.iter().flatten().next();
+    let first = given.iter().flatten().find(|migration| is_concerned(migration, "nss"));
     Ok(first.map(|migration| Moving::migration(migration, ["nss", "donorShardId", "recipientShardId"])))
 }
 
@@ -115,12 +123,17 @@ pub async fn moving(config: &Deployment, members: &[&Deployment]) -> Result<Opti
 ///
 /// # Errors
 /// Source unavailable, with the migration, when one still goes on `within` this time; bad input when the balancer is on.
-pub async fn until_still(config: &Deployment, members: &[&Deployment], within: Duration) -> Result<()> {
+pub async fn until_still(
+    config: &Deployment,
+    members: &[&Deployment],
+    concerned: Concerned<'_>,
+    within: Duration,
+) -> Result<()> {
     let began = clock::monotonic();
     let mut still_since = None;
     let mut was_said = false;
     loop {
-        match moving(config, members).await? {
+        match moving(config, members, concerned).await? {
             None if still_since.get_or_insert_with(clock::monotonic).elapsed() >= STILL_FOR => return Ok(()),
             None => {}
             Some(Moving::Balancer) => return Err(Error::bad_input(Moving::Balancer.to_string())),

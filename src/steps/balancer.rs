@@ -10,6 +10,7 @@ use crate::context::Context;
 use crate::crash;
 use crate::error::{Error, Kind, Result};
 use crate::model::balancer::BalancerRecord;
+use crate::model::namespace::Namespace;
 use crate::model::work::StepProgress;
 use crate::mongo::balancer::{self, Moving};
 use crate::mongo::deployment::Deployment;
@@ -34,7 +35,7 @@ const ATTEMPTS: u32 = 10;
 /// the claim was lost.
 pub async fn still_source(context: &Context, source: &Source, claim: &Claim<StepProgress>) -> Result<()> {
     if !context.settings.stop_balancer {
-        return match moving(source).await? {
+        return match moving(context, source).await? {
             Some(Moving::Balancer) => {
                 Err(Error::bad_input(format!("{}, or say --stop-balancer yes", Moving::Balancer)))
             }
@@ -49,7 +50,8 @@ pub async fn still_source(context: &Context, source: &Source, claim: &Claim<Step
         tracing::info!("the source's balancer is stopped until the job is committed or abandoned");
     }
     let members: Vec<&Deployment> = source.deployments().collect();
-    balancer::until_still(&source.main, &members, MIGRATIONS_END_WITHIN).await
+    let concerned = |namespace: &Namespace| context.settings.filter.lets_through(namespace);
+    balancer::until_still(&source.main, &members, &concerned, MIGRATIONS_END_WITHIN).await
 }
 
 /// Makes sure that nothing moves documents between shards.
@@ -57,7 +59,7 @@ pub async fn still_source(context: &Context, source: &Source, claim: &Claim<Step
 /// # Errors
 /// Bad input, with the way out.
 pub async fn ensure_still(context: &Context, source: &Source) -> Result<()> {
-    match moving(source).await? {
+    match moving(context, source).await? {
         None => Ok(()),
         Some(Moving::Balancer) if owed(context).await?.is_some() => Err(Error::bad_input(format!(
             "somebody has started the balancer again, which this job had stopped: {}",
@@ -67,9 +69,10 @@ pub async fn ensure_still(context: &Context, source: &Source) -> Result<()> {
     }
 }
 
-async fn moving(source: &Source) -> Result<Option<Moving>> {
+async fn moving(context: &Context, source: &Source) -> Result<Option<Moving>> {
     let members: Vec<&Deployment> = source.deployments().collect();
-    balancer::moving(&source.main, &members).await
+    let concerned = |namespace: &Namespace| context.settings.filter.lets_through(namespace);
+    balancer::moving(&source.main, &members, &concerned).await
 }
 
 /// Writes down what the balancer is set to. What an earlier run found, and has to be put back still, stays.

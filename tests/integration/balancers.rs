@@ -340,7 +340,10 @@ async fn a_migration_that_goes_on_is_waited_for() -> Result<(), Failure> {
         let unsaid = place.job("unsaid").unset("MONGOFERRY_STOP_BALANCER");
         let refused = unsaid.run(&["step", "discover"]).await.expect(2);
         assert!(refused.stderr.contains("migrating.c from s0 to s1"), "{refused:?}");
-        let error = balancer::until_still(&config, &[&shard], Duration::from_millis(600)).await.err().ok_or("still")?;
+        let error = balancer::until_still(&config, &[&shard], &|_| true, Duration::from_millis(600))
+            .await
+            .err()
+            .ok_or("still")?;
         assert_eq!(error.kind(), Kind::SourceUnavailable);
         assert!(error.to_string().contains("migrating.c from s0 to s1"), "{error}");
 
