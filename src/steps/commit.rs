@@ -11,6 +11,7 @@ use crate::context::{Context, Servers};
 use crate::crash;
 use crate::driver::{self, Finished, Outcome};
 use crate::error::{Error, Kind, Result};
+use crate::model::choice::CheckpointMode;
 use crate::model::job::{CheckpointMap, Optime};
 use crate::model::step::Step;
 use crate::model::work::StepProgress;
@@ -44,6 +45,7 @@ async fn commit(context: &Context, servers: &Servers, claim: &Arc<Claim<StepProg
 
     let namespace = &context.settings.checkpoint_namespace;
     let place = match &context.settings.checkpoint_uri {
+        _ if checkpoints.mode == CheckpointMode::None => String::new(),
         CheckpointUri::None => "nowhere but in the state".to_owned(),
         CheckpointUri::Target => {
             write(&servers.target, context, claim, &starts).await?;
@@ -61,7 +63,12 @@ async fn commit(context: &Context, servers: &Servers, claim: &Arc<Claim<StepProg
     crash::around("committed", marker::committed(&servers.target, &job.id)).await?;
     let accepted = if findings.is_empty() { String::new() } else { format!(", {} findings accepted", findings.len()) };
     let each: Vec<String> = starts.iter().map(|(name, after)| format!("checkpoint of {name} is {after}")).collect();
-    let summary = format!("{}, written {place}{accepted}", each.join(", "));
+    let summary = match checkpoints.mode {
+        CheckpointMode::None => {
+            format!("no checkpoint was captured or written, as --checkpoint-mode none has it{accepted}")
+        }
+        _ => format!("{}, written {place}{accepted}", each.join(", ")),
+    };
     Ok(Finished { summary, ..Finished::default() })
 }
 
