@@ -15,7 +15,7 @@ use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::http;
 use crate::model::choice::{
-    Against, CreateIndex, Existing, OnConflict, Orphans, ReadOrder, ReadPreference, ReadThrough, Verify,
+    Against, CheckpointMode, CreateIndex, Existing, OnConflict, Orphans, ReadOrder, ReadPreference, ReadThrough, Verify,
 };
 use crate::model::job_name::JobName;
 use crate::model::limit::{Quantity, RateLimits};
@@ -24,8 +24,8 @@ use crate::model::size;
 use crate::model::target_sharding::ShardingChoices;
 use crate::telemetry::LogFormat;
 use layer::{
-    AGAINST, CREATE_INDEX, EXISTING, Given, LOG_FORMATS, LOG_LEVELS, Layers, ON_CONFLICT, ORPHANS, Places, READ,
-    READ_ORDER, READ_PREFERENCE, RawArguments, SETTINGS, VERIFY, YES_NO, nearest,
+    AGAINST, CHECKPOINT_MODES, CREATE_INDEX, EXISTING, Given, LOG_FORMATS, LOG_LEVELS, Layers, ON_CONFLICT, ORPHANS,
+    Places, READ, READ_ORDER, READ_PREFERENCE, RawArguments, SETTINGS, VERIFY, YES_NO, nearest,
 };
 use std::fmt;
 use std::net::SocketAddr;
@@ -180,6 +180,8 @@ pub struct Settings {
     pub fence_writes: bool,
     /// Whether a digest of every document is taken while it is copied.
     pub digests: bool,
+    /// For what kind of stream the checkpoint is; what the source is decides when none.
+    pub checkpoint_mode: Option<CheckpointMode>,
     /// Where the checkpoint goes.
     pub checkpoint_uri: CheckpointUri,
     /// The collection for it.
@@ -339,6 +341,7 @@ impl Resolver<'_> {
             create_index: self.word("create-index", CREATE_INDEX, &CreateIndex::ALL)?.unwrap_or_default(),
             fence_writes: self.word("fence-writes", YES_NO, &[true, false])?.unwrap_or_default(),
             digests: self.digests()?,
+            checkpoint_mode: self.checkpoint_mode()?,
             checkpoint_uri: self.checkpoint_uri()?,
             checkpoint_namespace: self
                 .parsed("checkpoint-namespace", parse_checkpoint_namespace)?
@@ -530,6 +533,16 @@ impl Resolver<'_> {
             ));
         }
         Ok(parsed)
+    }
+
+    fn checkpoint_mode(&self) -> Result<Option<CheckpointMode>> {
+        let mode = self.word("checkpoint-mode", CHECKPOINT_MODES, &CheckpointMode::ALL)?;
+        match (mode, self.layers.given("checkpoint-uri")) {
+            (Some(CheckpointMode::None), Some(uri)) if uri.text() != "none" => Err(uri.refuse(
+                "is where a checkpoint goes, and with --checkpoint-mode none there is none; leave out one of them",
+            )),
+            _ => Ok(mode),
+        }
     }
 
     fn checkpoint_uri(&mut self) -> Result<CheckpointUri> {

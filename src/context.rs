@@ -90,6 +90,11 @@ impl Context {
         {
             return Err(self.planned_for("--read", captured.read, read));
         }
+        if let (Some(captured), Some(mode)) = (&captured, self.settings.checkpoint_mode)
+            && captured.mode != mode
+        {
+            return Err(self.planned_for("--checkpoint-mode", captured.mode, mode));
+        }
         let comment = self.comment(step, "");
         let app_name = format!("mongoferry {} {step}", self.settings.job);
         let (source, target) = tokio::join!(

@@ -5,7 +5,7 @@ mod members;
 use crate::config::{ClusterUris, Settings};
 use crate::error::{Error, Result};
 use crate::model::catalog::CatalogEntry;
-use crate::model::choice::{Orphans, ReadThrough};
+use crate::model::choice::{CheckpointMode, Orphans, ReadThrough};
 use crate::model::identity::Identity;
 use crate::model::job::CheckpointMap;
 use crate::model::step::Step;
@@ -24,13 +24,15 @@ pub struct Source {
     pub main: Deployment,
     /// Those that documents are read from, by name: the replica set alone, all shards, or the mongos alone.
     pub shards: Vec<Shard>,
-    /// Those whose oplogs a stream is to read. None of a cluster whose shards cannot be reached; where a mongos is read,
-    /// they are connected only for the steps that look at oplogs.
+    /// Those whose oplogs a stream is to read. None without a checkpoint, and of a cluster whose shards cannot be reached;
+    /// where a mongos is read, they are connected only for the steps that look at oplogs.
     pub streams: Vec<Deployment>,
     /// Whether it is a cluster.
     pub is_cluster: bool,
     /// Through what a cluster is read.
     pub read: ReadThrough,
+    /// For what kind of stream there is a checkpoint.
+    pub mode: CheckpointMode,
 }
 
 /// A replica set that holds documents.
@@ -58,23 +60,24 @@ impl Source {
         let ca = settings.source_ca.as_deref();
         let connect = |uri| Deployment::connect(Side::Source, uri, ca, app_name, comment.clone());
         let cluster = settings.cluster.as_ref();
+        let mode = captured.map(|captured| captured.mode).or(settings.checkpoint_mode);
         if let (None, Some(ClusterUris { config: Some(config), shards })) = (&settings.source, cluster) {
             let (main, shards) = tokio::try_join!(connect(config), try_join_all(shards.iter().map(connect)))?;
             let shards = members::named(&main, shards).await?;
-            return Ok(Self::of_shards(main, shards));
+            return Ok(Self::of_shards(main, shards, mode));
         }
         let main = connect(settings.source()?).await?;
         if !main.is_mongos() {
             refuse_beside_a_set(settings)?;
             let shards = vec![Shard { name: main.identity.set_name.clone(), deployment: main.clone() }];
-            return Ok(Self { streams: vec![main.clone()], is_cluster: false, ..Self::of_shards(main, shards) });
+            return Ok(Self { is_cluster: false, ..Self::of_shards(main, shards, mode) });
         }
         if let Some(uri) = cluster.and_then(|cluster| cluster.config.as_ref()) {
             refuse_another_cluster(&main, &connect(uri).await?).await?;
         }
         let read = captured.map(|captured| captured.read).or(settings.read);
-        if read == Some(ReadThrough::Mongos) && !streams_are_needed(step, captured) {
-            return Self::of_mongos(settings, main, Vec::new());
+        if read == Some(ReadThrough::Mongos) && !streams_are_needed(step, captured, mode) {
+            return Self::of_mongos(settings, main, Vec::new(), mode.unwrap_or_default());
         }
         let reached = match cluster.map(|cluster| &cluster.shards).filter(|shards| !shards.is_empty()) {
             None => members::known(&main).await?,
@@ -90,8 +93,10 @@ impl Source {
             }
         };
         match (reached, read) {
-            (Ok(shards), Some(ReadThrough::Mongos)) => Self::of_mongos(settings, main, shards),
-            (Ok(shards), _) => Ok(Self::of_shards(main, shards)),
+            (Ok(shards), Some(ReadThrough::Mongos)) => {
+                Self::of_mongos(settings, main, shards, mode.unwrap_or_default())
+            }
+            (Ok(shards), _) => Ok(Self::of_shards(main, shards, mode)),
             // Without them there is no going on as it was begun; they may answer later.
             (Err(Unreached { shard, why }), _) if captured.is_some() => {
                 Err(why.during(format!("connecting to the source's shard {shard}")))
@@ -99,25 +104,35 @@ impl Source {
             (Err(Unreached { shard, why }), Some(ReadThrough::Shards)) => Err(Error::bad_input(format!(
                 "the source's shard {shard} cannot be read directly, as --read shards has it: {why}; name all shards with --source-shard, or say --read mongos"
             ))),
+            (Err(Unreached { shard, why }), _) if mode == Some(CheckpointMode::Oplog) => {
+                Err(Error::bad_input(format!(
+                    "the oplog of the source's shard {shard} cannot be read, as --checkpoint-mode oplog has it: {why}; name all shards with --source-shard, or say --checkpoint-mode change-stream"
+                )))
+            }
             (Err(Unreached { shard, why }), read) => {
-                let costs = match read {
-                    None => "the source is read through its mongos, by `_id`, in lanes of one shard called mongos, and",
-                    Some(_) => "no oplog can be looked at, and",
+                let mode = mode.unwrap_or(CheckpointMode::ChangeStream);
+                let way = match read {
+                    None => "the source is read through its mongos, by `_id`, in lanes of one shard called mongos",
+                    Some(_) => "no oplog can be looked at",
                 };
-                tracing::info!(
-                    "{costs} the checkpoint is the mongos's time, for change streams, since shard {shard} cannot be reached: {why}"
-                );
-                Self::of_mongos(settings, main, Vec::new())
+                let checkpoint = match mode {
+                    CheckpointMode::None => "",
+                    _ => ", and the checkpoint is the mongos's time, for change streams",
+                };
+                tracing::info!("{way}{checkpoint}, since shard {shard} cannot be reached: {why}");
+                Self::of_mongos(settings, main, Vec::new(), mode)
             }
         }
     }
 
-    fn of_shards(main: Deployment, shards: Vec<Shard>) -> Self {
-        let streams = shards.iter().map(|shard| shard.deployment.clone()).collect();
-        Self { main, shards, streams, is_cluster: true, read: ReadThrough::Shards }
+    fn of_shards(main: Deployment, shards: Vec<Shard>, mode: Option<CheckpointMode>) -> Self {
+        let mode = mode.unwrap_or_default();
+        let with_oplogs = shards.iter().filter(|_| mode != CheckpointMode::None);
+        let streams = with_oplogs.map(|shard| shard.deployment.clone()).collect();
+        Self { main, shards, streams, is_cluster: true, read: ReadThrough::Shards, mode }
     }
 
-    fn of_mongos(settings: &Settings, main: Deployment, streams: Vec<Shard>) -> Result<Self> {
+    fn of_mongos(settings: &Settings, main: Deployment, streams: Vec<Shard>, mode: CheckpointMode) -> Result<Self> {
         if settings.orphans != Orphans::Skip {
             return Err(Error::bad_input(format!(
                 "--orphans {} does not go with reading through a mongos, which shows none; leave it out, or say --read shards",
@@ -126,7 +141,7 @@ impl Source {
         }
         let shards = vec![Shard { name: main.identity.set_name.clone(), deployment: main.clone() }];
         let streams = streams.into_iter().map(|shard| shard.deployment).collect();
-        Ok(Self { main, shards, streams, is_cluster: true, read: ReadThrough::Mongos })
+        Ok(Self { main, shards, streams, is_cluster: true, read: ReadThrough::Mongos, mode })
     }
 
     /// Whether it is a cluster whose shards are read directly: what they do not own is among what is read.
@@ -184,8 +199,10 @@ impl Source {
 }
 
 /// Whether a step looks at the oplogs of a cluster that is read through a mongos.
-fn streams_are_needed(step: Step, captured: Option<&CheckpointMap>) -> bool {
-    matches!(step, Step::Discover | Step::Commit) && captured.is_none_or(|captured| !captured.checkpoints.is_empty())
+fn streams_are_needed(step: Step, captured: Option<&CheckpointMap>, mode: Option<CheckpointMode>) -> bool {
+    matches!(step, Step::Discover | Step::Commit)
+        && mode != Some(CheckpointMode::None)
+        && captured.is_none_or(|captured| !captured.checkpoints.is_empty())
 }
 
 /// What is said of a cluster says nothing of a replica set, and was meant for something else.

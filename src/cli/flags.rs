@@ -141,6 +141,11 @@ pub(super) struct TargetFlags {
     /// takes a third less of the processor [default: yes] [env: MONGOFERRY_DIGESTS]
     #[arg(long, value_name = "CHOICE", value_parser = Suggested(layer::YES_NO))]
     digests: Option<String>,
+    /// For what the checkpoint is: for a reader of oplogs, one for each shard; for change streams, one for the whole source;
+    /// or for nothing, where no oplog can be read. discover decides it for good [default: oplog; change-stream for a mongos of
+    /// which a shard cannot be reached] [env: MONGOFERRY_CHECKPOINT_MODE]
+    #[arg(long, value_name = "CHOICE", value_parser = Suggested(layer::CHECKPOINT_MODES))]
+    checkpoint_mode: Option<String>,
     /// Where commit writes MongoShake's checkpoint: a connection string, or `none` to keep it in the state alone [default:
     /// the target] [env: MONGOFERRY_CHECKPOINT_URI]
     #[arg(long, value_name = "URI|none", value_hint = ValueHint::Url)]
@@ -163,6 +168,7 @@ impl TargetFlags {
         raw.set("create-index", &self.create_index);
         raw.set("fence-writes", &self.fence_writes);
         raw.set("digests", &self.digests);
+        raw.set("checkpoint-mode", &self.checkpoint_mode);
         raw.set("checkpoint-uri", &self.checkpoint_uri);
         raw.set("checkpoint-namespace", &self.checkpoint_namespace);
         raw.accept_findings = self.accept_findings;

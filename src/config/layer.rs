@@ -5,7 +5,7 @@ use super::file::Content;
 use crate::environment::{Environment, PREFIX};
 use crate::error::Error;
 use crate::model::choice::{
-    Against, CreateIndex, Existing, OnConflict, Orphans, ReadOrder, ReadPreference, ReadThrough, Verify,
+    Against, CheckpointMode, CreateIndex, Existing, OnConflict, Orphans, ReadOrder, ReadPreference, ReadThrough, Verify,
 };
 use crate::redact::redact;
 use std::collections::BTreeMap;
@@ -20,6 +20,9 @@ pub const ORPHANS: &[&str] = &[Orphans::Skip.word(), Orphans::Copy.word(), Orpha
 /// The words for `--create-index`.
 pub const CREATE_INDEX: &[&str] =
     &[CreateIndex::None.word(), CreateIndex::Background.word(), CreateIndex::Foreground.word()];
+/// The words for `--checkpoint-mode`.
+pub const CHECKPOINT_MODES: &[&str] =
+    &[CheckpointMode::Oplog.word(), CheckpointMode::ChangeStream.word(), CheckpointMode::None.word()];
 /// The words for `--verify`.
 pub const VERIFY: &[&str] = &[Verify::Metadata.word(), Verify::Full.word(), Verify::None.word()];
 /// The words for `--against`.
@@ -118,6 +121,7 @@ pub const SETTINGS: &[Setting] = &[
     one("create-index"),
     one("fence-writes"),
     one("digests"),
+    one("checkpoint-mode"),
     secret("checkpoint-uri"),
     one("checkpoint-namespace"),
     switch("accept-findings"),

@@ -110,6 +110,7 @@ fn every_setting_can_be_given_in_every_place_that_it_has() {
         ("partition-size", "1.5GB"),
         ("lanes-per-shard", "3"),
         ("read", "mongos"),
+        ("checkpoint-mode", "change-stream"),
         ("read-order", "natural"),
         ("read-preference", "secondaryPreferred"),
         ("memory", "128MiB"),
@@ -159,6 +160,7 @@ fn every_setting_can_be_given_in_every_place_that_it_has() {
         assert_eq!(settings.lanes_per_shard, 3, "{place}");
         assert_eq!(settings.read_order, ReadOrder::Natural, "{place}");
         assert_eq!(settings.read, Some(ReadThrough::Mongos), "{place}");
+        assert_eq!(settings.checkpoint_mode, Some(CheckpointMode::ChangeStream), "{place}");
         assert_eq!((settings.memory, settings.max_readers, settings.max_writers), (128 << 20, 5, 6), "{place}");
         assert_eq!(settings.read_preference, ReadPreference::SecondaryPreferred, "{place}");
         let rate_limits = RateLimits { documents: Some(500), bytes: Some(20_000_000) };
@@ -399,6 +401,18 @@ fn bad_input() {
             &[],
             "",
             &["--read mongos:", "--source"],
+        ),
+        (
+            &["step", "all", "--checkpoint-mode", "stream"],
+            &[],
+            "",
+            &["--checkpoint-mode stream:", "oplog, change-stream, none"],
+        ),
+        (
+            &["step", "all", "--checkpoint-mode", "none"],
+            &[("MONGOFERRY_CHECKPOINT_URI", "mongodb://a/")],
+            "",
+            &["MONGOFERRY_CHECKPOINT_URI:", "--checkpoint-mode none"],
         ),
         (&["step", "all", "--read", "primary"], &[], "", &["--read primary:", "shards, mongos"]),
         (&["step", "all", "--digests", "sha1"], &[], "", &["--digests sha1:", "yes, no"]),

@@ -204,6 +204,39 @@ impl fmt::Display for ReadThrough {
     }
 }
 
+/// For what kind of stream the checkpoint is captured (`--checkpoint-mode`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CheckpointMode {
+    /// For a reader of oplogs: one for each replica set.
+    #[default]
+    Oplog,
+    /// For a change stream: one for all of the source.
+    ChangeStream,
+    /// For none: no oplog is looked at, and nothing is written.
+    None,
+}
+
+impl CheckpointMode {
+    /// All of them, in the order in which help and messages list them.
+    pub const ALL: [CheckpointMode; 3] = [CheckpointMode::Oplog, CheckpointMode::ChangeStream, CheckpointMode::None];
+
+    /// The word for it, the same in flags, files and state.
+    pub const fn word(self) -> &'static str {
+        match self {
+            CheckpointMode::Oplog => "oplog",
+            CheckpointMode::ChangeStream => "change-stream",
+            CheckpointMode::None => "none",
+        }
+    }
+}
+
+impl fmt::Display for CheckpointMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
 /// Which members of the source are read (`--read-preference`), in the words of connection strings
 /// (<https://www.mongodb.com/docs/manual/core/read-preference/>).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -324,6 +357,9 @@ mod tests {
         }
         for create_index in CreateIndex::ALL {
             assert_eq!(serde_json::to_value(create_index).unwrap(), create_index.word());
+        }
+        for mode in CheckpointMode::ALL {
+            assert_eq!(serde_json::to_value(mode).unwrap(), mode.word());
         }
         for through in ReadThrough::ALL {
             assert_eq!(serde_json::to_value(through).unwrap(), through.word());

@@ -1,7 +1,7 @@
 //! A job: what it copies from where to where, and the checkpoint from which an incremental stream goes on.
 
-use super::choice::ReadThrough;
-use super::identity::Identity;
+use super::choice::{CheckpointMode, ReadThrough};
+use super::identity::{Identity, MONGOS};
 use super::namespace::{Filter, Renames};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -119,10 +119,17 @@ pub struct CheckpointMap {
     /// Through what the cluster is read, for good: what is listed from now on depends on it. Says nothing of a replica set.
     #[serde(default, skip_serializing_if = "is_shards")]
     pub read: ReadThrough,
+    /// For what kind of stream it is, for good.
+    #[serde(default, skip_serializing_if = "is_for_oplogs")]
+    pub mode: CheckpointMode,
+    /// Whether the source is a cluster: its change streams go through a mongos, and begin at one time. Left out by documents
+    /// from before there was a choice, which are for oplogs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_cluster: bool,
     /// The checkpoints, by the name of the replica set whose oplog it is. None of a cluster whose shards cannot be reached.
     pub checkpoints: BTreeMap<String, Checkpoint>,
     /// What time it was in a deployment that is read and has no checkpoint of its own, by its name: a cluster behind a
-    /// mongos. No read of the copy is older.
+    /// mongos, or one of which no oplog is looked at. No read of the copy is older.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub times: BTreeMap<String, Optime>,
 }
@@ -133,18 +140,43 @@ impl CheckpointMap {
         self.checkpoints.get(name).map(|checkpoint| checkpoint.majority).or_else(|| self.times.get(name).copied())
     }
 
-    /// After which time a stream has to begin, by the name that MongoShake looks for. Where no oplog can be read that is the
-    /// time itself: it was captured before anything was listed, nothing that was read is older, and what a transaction does
-    /// a change stream shows when it is committed.
+    /// After which time each stream has to begin, by the name that MongoShake looks for.
     pub fn stream_starts(&self) -> BTreeMap<String, Optime> {
-        match self.checkpoints.is_empty() {
-            true => self.times.clone(),
+        if self.mode == CheckpointMode::None {
+            return BTreeMap::new();
+        }
+        match self.is_merged() {
+            true => self.merged().map(|after| (MONGOS.to_owned(), after)).into_iter().collect(),
             false => self.checkpoints.iter().map(|(name, checkpoint)| (name.clone(), checkpoint.after)).collect(),
         }
+    }
+
+    /// After which time the stream begins that reads the oplog of this replica set.
+    pub fn stream_start(&self, set: &str) -> Option<Optime> {
+        let own = self.checkpoints.get(set)?.after;
+        if self.is_merged() { self.merged() } else { Some(own) }
+    }
+
+    /// Whether one stream shows all of a cluster.
+    fn is_merged(&self) -> bool {
+        self.is_cluster && self.mode == CheckpointMode::ChangeStream
+    }
+
+    /// The smallest of all shards' checkpoints, as MongoShake has it (`collector/coordinator/full.go`). Where no oplog can be
+    /// read it is the cluster's time: captured before anything was listed, nothing that was read is older, and what a
+    /// transaction does a change stream shows when it is committed.
+    fn merged(&self) -> Option<Optime> {
+        let smallest = self.checkpoints.values().map(|checkpoint| checkpoint.after).min();
+        smallest.or_else(|| self.times.get(MONGOS).copied())
     }
 }
 
 /// Whether it is what a document from before there was a choice means.
+fn is_for_oplogs(mode: &CheckpointMode) -> bool {
+    *mode == CheckpointMode::Oplog
+}
+
+/// The same.
 fn is_shards(read: &ReadThrough) -> bool {
     *read == ReadThrough::Shards
 }
@@ -169,6 +201,48 @@ mod tests {
         assert_eq!(Checkpoint::new(at(10, 5), Some(at(9, 1)), at(1, 1)).after, at(9, 0));
         assert_eq!(Checkpoint::new(at(10, 5), Some(at(11, 1)), at(1, 1)).after, at(10, 5));
         assert_eq!(Checkpoint::new(at(10, 5), None, at(1, 1)).after, at(10, 5));
+    }
+
+    fn captured(mode: CheckpointMode, is_cluster: bool, after: &[(&str, Optime)]) -> CheckpointMap {
+        let checkpoint = |after: Optime| Checkpoint::new(after, None, at(1, 1));
+        CheckpointMap {
+            source: Identity {
+                set_name: MONGOS.into(),
+                is_mongos: true,
+                cluster_id: None,
+                replica_set_id: None,
+                processes: [].into(),
+                hosts: vec![],
+            },
+            captured: String::new(),
+            read: ReadThrough::Mongos,
+            mode,
+            is_cluster,
+            checkpoints: after.iter().map(|(name, after)| ((*name).to_owned(), checkpoint(*after))).collect(),
+            times: [(MONGOS.to_owned(), at(30, 0))].into(),
+        }
+    }
+
+    #[test]
+    fn a_change_stream_of_a_cluster_begins_at_the_smallest_of_its_shards_checkpoints() {
+        let shards: &[_] = &[("rs0", at(20, 1)), ("rs1", at(10, 2)), ("rs2", at(10, 3))];
+        let one = |name: &str, after| BTreeMap::from([(name.to_owned(), after)]);
+        let merged = captured(CheckpointMode::ChangeStream, true, shards);
+        assert_eq!(merged.stream_starts(), one(MONGOS, at(10, 2)));
+        assert_eq!(merged.stream_start("rs0"), Some(at(10, 2)), "an oplog has to reach back to it on every shard");
+        let each = captured(CheckpointMode::Oplog, true, shards);
+        assert_eq!((each.stream_starts().len(), each.stream_start("rs0")), (3, Some(at(20, 1))));
+        let set = captured(CheckpointMode::ChangeStream, false, &shards[..1]);
+        assert_eq!(set.stream_starts(), one("rs0", at(20, 1)));
+    }
+
+    #[test]
+    fn without_an_oplog_a_change_stream_begins_at_the_clusters_time_and_never_at_a_made_up_one() {
+        let unreached = captured(CheckpointMode::ChangeStream, true, &[]);
+        assert_eq!(unreached.stream_starts(), [(MONGOS.to_owned(), at(30, 0))].into());
+        let nothing = CheckpointMap { times: BTreeMap::new(), ..unreached };
+        assert!(nothing.stream_starts().is_empty());
+        assert!(captured(CheckpointMode::None, true, &[("rs0", at(1, 1))]).stream_starts().is_empty());
     }
 
     #[test]

@@ -56,13 +56,26 @@ pub async fn newest(deployment: &Deployment) -> std::result::Result<Optime, Driv
 ///
 /// # Errors
 /// As [`Deployment::failed`].
-pub async fn time_of_cluster(mongos: &Deployment) -> Result<Optime> {
+async fn time_of_cluster(mongos: &Deployment) -> Result<Optime> {
     // A mongos asks each shard for its databases. With the command goes the mongos's time to the shard, with the reply the
     // shard's time to the mongos.
     catalog::databases(mongos).await?;
     let time = newest(mongos).await.map_err(|error| mongos.failed(&error))?;
     catalog::databases(mongos).await?;
     Ok(time)
+}
+
+/// What time it is in a deployment that is read without a checkpoint: no read of it is to be older.
+///
+/// # Errors
+/// As [`Deployment::failed`]; source unavailable when it tells no time.
+pub async fn time(source: &Deployment) -> Result<Optime> {
+    if source.is_mongos() {
+        return time_of_cluster(source).await;
+    }
+    let hello = source.run("admin", doc! { "hello": 1 }).await.map_err(|error| source.failed(&error))?;
+    let time = hello.get_timestamp("operationTime").map(Optime::from);
+    time.map_err(|_| source.side.error("the source tells no time (operationTime); try again"))
 }
 
 /// The time that a reply says it is in the cluster.

@@ -12,6 +12,7 @@ use crate::context::{Context, Servers};
 use crate::crash;
 use crate::driver::{self, Finished, Outcome};
 use crate::error::{Error, Kind, Result};
+use crate::model::choice::CheckpointMode;
 use crate::model::job::{CheckpointMap, Optime};
 use crate::model::step::Step;
 use crate::model::work::StepProgress;
@@ -46,7 +47,10 @@ async fn commit(context: &Context, servers: &Servers, claim: &Arc<Claim<StepProg
         let entries = pages::read_catalog(&context.documents).await?;
         ownership::ensure_unmoved(context, &servers.source, &entries).await.map_err(lost)?;
     }
-    let (place, deployment) = place(context, servers).await?;
+    let (place, deployment) = match checkpoints.mode {
+        CheckpointMode::None => (String::new(), None),
+        _ => place(context, servers).await?,
+    };
     if !is_committed {
         if let Some(deployment) = &deployment {
             write(deployment, context, claim, &starts).await?;
@@ -58,7 +62,12 @@ async fn commit(context: &Context, servers: &Servers, claim: &Arc<Claim<StepProg
     balancer::restore(context, &servers.source.main).await?;
     let accepted = if findings.is_empty() { String::new() } else { format!(", {} findings accepted", findings.len()) };
     let each: Vec<String> = starts.iter().map(|(name, after)| format!("checkpoint of {name} is {after}")).collect();
-    let summary = format!("{}, written {place}{accepted}", each.join(", "));
+    let summary = match checkpoints.mode {
+        CheckpointMode::None => {
+            format!("no checkpoint was captured or written, as --checkpoint-mode none has it{accepted}")
+        }
+        _ => format!("{}, written {place}{accepted}", each.join(", ")),
+    };
     Ok(Finished { summary, ..Finished::default() })
 }
 

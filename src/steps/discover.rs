@@ -16,12 +16,11 @@ use crate::driver::{self, Finished, Outcome};
 use crate::error::{Error, Result};
 use crate::model::bson_order::compare_documents;
 use crate::model::catalog::{CatalogEntry, OrderFacts, Ordinal, Part, index_differences, option_differences};
-use crate::model::choice::{Order, ReadOrder, ReadThrough};
+use crate::model::choice::{CheckpointMode, Order, ReadOrder, ReadThrough};
 use crate::model::chunk_map::ChunkMap;
 use crate::model::cursor::Key;
 use crate::model::finding::{Finding, Note};
-use crate::model::identity::MONGOS;
-use crate::model::job::{Binding, Checkpoint, CheckpointMap, JobRecord, Optime};
+use crate::model::job::{Binding, CheckpointMap, JobRecord, Optime};
 use crate::model::namespace::{Namespace, SPECIAL_DATABASES, case_clashes};
 use crate::model::step::Step;
 use crate::model::work::StepProgress;
@@ -106,21 +105,23 @@ async fn capture(context: &Context, source: &Source) -> Result<CheckpointMap> {
             let captured = source.streams.iter().map(checkpoint::capture);
             let checkpoints = names.zip(try_join_all(captured).await?).collect();
             // After the shards' own: nothing that is read may be older than those.
-            let times = match source.read {
-                ReadThrough::Mongos => vec![(MONGOS.to_owned(), checkpoint::time_of_cluster(&source.main).await?)],
-                ReadThrough::Shards => Vec::new(),
-            };
+            let times =
+                source.shards.iter().filter(|_| source.read == ReadThrough::Mongos || source.streams.is_empty());
+            let times = times.map(|shard| time(&shard.deployment));
             let map = CheckpointMap {
                 source: source.main.identity.clone(),
                 captured: clock::wall(),
                 read: source.read,
+                mode: source.mode,
+                is_cluster: source.is_cluster,
                 checkpoints,
-                times: times.into_iter().collect(),
+                times: try_join_all(times).await?.into_iter().collect(),
             };
             context.documents.create(keys::CHECKPOINT, &map).await?.into_stored().value
         }
     };
-    if recorded.read != source.read || recorded.checkpoints.is_empty() != source.streams.is_empty() {
+    let is_same_way = (recorded.read, recorded.mode) == (source.read, source.mode);
+    if !is_same_way || recorded.checkpoints.is_empty() != source.streams.is_empty() {
         return Err(Error::state(
             "another run has captured the checkpoint just now, and reads the source in another way; try again",
         ));
@@ -129,13 +130,19 @@ async fn capture(context: &Context, source: &Source) -> Result<CheckpointMap> {
     Ok(recorded)
 }
 
+/// What time it is in a deployment, by its name.
+async fn time(deployment: &Deployment) -> Result<(String, Optime)> {
+    Ok((deployment.identity.set_name.clone(), checkpoint::time(deployment).await?))
+}
+
 /// Whether streams can begin at the checkpoints, which an earlier run may have captured long ago.
 ///
 /// # Errors
 /// As [`guard_oplog`]; of the state store when a source has no checkpoint.
 pub async fn guard_oplogs(source: &Source, checkpoints: &CheckpointMap) -> Result<()> {
     for deployment in &source.streams {
-        guard_oplog(deployment, of(checkpoints, deployment)?).await?;
+        let start = checkpoints.stream_start(&deployment.identity.set_name);
+        guard_oplog(deployment, start.ok_or_else(|| without_checkpoint(deployment))?).await?;
     }
     Ok(())
 }
@@ -144,20 +151,14 @@ pub async fn guard_oplogs(source: &Source, checkpoints: &CheckpointMap) -> Resul
 ///
 /// # Errors
 /// Bad input, with both times: what happened between is lost to a stream, so going on is of no use.
-async fn guard_oplog(source: &Deployment, checkpoint: Checkpoint) -> Result<()> {
+async fn guard_oplog(source: &Deployment, start: Optime) -> Result<()> {
     let begin = checkpoint::oplog_begin(source).await?;
-    if begin >= checkpoint.after {
+    if begin >= start {
         return Err(Error::bad_input(format!(
-            "the source's oplog begins at {begin}, not before the checkpoint {}: a stream from there would miss what happened between; enlarge the oplog, end transactions that are open for long, and use another --job",
-            checkpoint.after
+            "the source's oplog begins at {begin}, not before the checkpoint {start}: a stream from there would miss what happened between; enlarge the oplog, end transactions that are open for long, and use another --job"
         )));
     }
     Ok(())
-}
-
-/// A source's entry of the checkpoint map.
-fn of(map: &CheckpointMap, source: &Deployment) -> Result<Checkpoint> {
-    map.checkpoints.get(&source.identity.set_name).copied().ok_or_else(|| without_checkpoint(source))
 }
 
 /// Which time no read of the copy from a deployment may be older than.
@@ -404,15 +405,19 @@ fn finished(entries: &[CatalogEntry], checkpoints: &CheckpointMap) -> Finished {
     let of_transaction = oldest_transaction.map(|first| {
         format!("a transaction was open since {first} when the job began; the checkpoint is the moment before")
     });
-    let unguarded = checkpoints.checkpoints.is_empty().then(|| {
+    let is_unguarded = checkpoints.checkpoints.is_empty() && checkpoints.mode != CheckpointMode::None;
+    let unguarded = is_unguarded.then(|| {
         "no oplog of the source can be read, so nobody sees whether they reach back to the checkpoint: make sure that they do until the stream has begun".to_owned()
     });
     // They are about all of the job, and a note is about a namespace.
     let note = |text| copied.first().map(|entry| Note { namespace: entry.namespace.clone(), text });
     let notes = of_transaction.into_iter().chain(unguarded).filter_map(note).collect();
     let after: Vec<String> = checkpoints.stream_starts().values().map(ToString::to_string).collect();
-    let summary =
-        format!("{} collections, about {documents} documents, checkpoint {}", copied.len(), after.join(" and "));
+    let checkpoint = match after.is_empty() {
+        true => "no checkpoint".to_owned(),
+        false => format!("checkpoint {}", after.join(" and ")),
+    };
+    let summary = format!("{} collections, about {documents} documents, {checkpoint}", copied.len());
     Finished { summary, findings, notes }
 }
 

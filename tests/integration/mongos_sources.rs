@@ -207,6 +207,86 @@ fn now_in_seconds() -> Result<i64, Failure> {
 }
 
 #[tokio::test]
+async fn change_streams_of_a_cluster_begin_at_the_smallest_checkpoint_of_its_shards() -> Result<(), Failure> {
+    let cluster = shared_cluster().await?;
+    for (number, read) in ["shards", "mongos"].into_iter().enumerate() {
+        let database = format!("merged{number}");
+        cluster.create_database(&database, "s0").await?;
+        cluster.plant("s0", &format!("{database}.c"), documents()[..10].to_vec()).await?;
+        let job = Job::new(cluster, &database).await?;
+        let ferry = job.ferry.clone().set("MONGOFERRY_READ", read).set("MONGOFERRY_CHECKPOINT_MODE", "change-stream");
+        ferry.run(&["step", "all"]).await.expect(0);
+        assert_eq!(job.arrived("c").await?.len(), 10);
+        let captured = job.state("checkpoint.json")?;
+        let after = |set: &str| {
+            let after = &captured["checkpoints"][set]["after"];
+            Some((after["seconds"].as_i64()? << 32) | after["increment"].as_i64()?)
+        };
+        let smallest = after("rs0").into_iter().chain(after("rs1")).min();
+        assert_eq!(captured["checkpoints"].as_object().map(serde_json::Map::len), Some(2), "{captured}");
+        assert_eq!(
+            job.written().await?.into_iter().collect::<Vec<_>>(),
+            [("mongos".to_owned(), smallest.unwrap_or(0))]
+        );
+        let refused = ferry.set("MONGOFERRY_CHECKPOINT_MODE", "oplog").run(&["step", "verify"]).await.expect(2);
+        let parts = ["--checkpoint-mode `change-stream`", "now it is `oplog`"];
+        assert!(parts.iter().all(|part| refused.stderr.contains(part)), "{refused:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_replica_set_has_one_checkpoint_for_either_kind_of_stream() -> Result<(), Failure> {
+    let set = shared_source().await?;
+    let source = Client::with_uri_str(set.uri()).await?.database("either");
+    source.collection::<Document>("c").insert_many(&documents()[..10]).await?;
+    let job = Job::new(shared_cluster().await?, "either").await?;
+    let ferry = job.ferry.clone().set("MONGOFERRY_SOURCE", set.uri());
+    ferry.set("MONGOFERRY_CHECKPOINT_MODE", "change-stream").run(&["step", "all"]).await.expect(0);
+    assert_eq!(job.arrived("c").await?.len(), 10);
+    let captured = job.state("checkpoint.json")?;
+    let sets: Vec<&String> = captured["checkpoints"].as_object().into_iter().flat_map(|all| all.keys()).collect();
+    let written = job.written().await?;
+    assert_eq!((written.keys().collect::<Vec<_>>(), written.len()), (sets, 1));
+    assert!(!written.contains_key("mongos"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_a_checkpoint_nothing_is_written_and_reads_are_not_older_than_the_beginning() -> Result<(), Failure> {
+    let cluster = shared_cluster().await?;
+    let set = shared_source().await?.uri();
+    Client::with_uri_str(&set).await?.database("none").collection::<Document>("c").insert_many(documents()).await?;
+    cluster.create_database("none", "s0").await?;
+    cluster.plant("s0", "none.c", documents()).await?;
+    let shards = (cluster.shard_uris().join(" "), cluster.config_uri());
+    let job = Job::new(cluster, "none").await?;
+    for (number, (settings, names)) in [
+        (&[("SOURCE", set.as_str())] as &[(&str, &str)], 1),
+        (&[], 2),
+        (&[("SOURCE", ""), ("SOURCE_SHARD", &shards.0), ("SOURCE_CONFIG", &shards.1)], 2),
+        (&[("READ", "mongos"), ("SOURCE_SHARD", NOBODY)], 1),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut ferry = job.ferry.clone().set("MONGOFERRY_JOB", format!("job-{number}"));
+        for (name, value) in settings.iter().chain(&[("CHECKPOINT_MODE", "none"), ("EXISTING", "drop")]) {
+            ferry = ferry.set(&format!("MONGOFERRY_{name}"), *value);
+        }
+        let ran = ferry.run(&["step", "all", "--drop-committed"]).await.expect(0);
+        assert!(format!("{ran:?}").contains("--checkpoint-mode none"), "{ran:?}");
+        assert_eq!(job.arrived("c").await?.len(), documents().len());
+        let path = job.directory.path().join(format!("state/job-{number}/checkpoint.json"));
+        let captured: Value = serde_json::from_slice(&std::fs::read(path)?)?;
+        assert_eq!(captured["checkpoints"], serde_json::json!({}), "{captured}");
+        assert_eq!(captured["times"].as_object().map(serde_json::Map::len), Some(names), "{captured}");
+    }
+    assert!(job.written().await?.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
 async fn two_documents_with_one_id_are_not_read_through_a_mongos() -> Result<(), Failure> {
     let cluster = shared_cluster().await?;
     cluster.create_database("twins", "s0").await?;
@@ -244,6 +324,10 @@ async fn what_does_not_go_with_the_source_is_refused() -> Result<(), Failure> {
         (&[("SOURCE_SHARD", &format!("{shards} {set}"))], &["--source-shard", "no shard of a sharded cluster"]),
         (&[("SOURCE_SHARD", &other_cluster.shard_uris().join(" "))], &["another cluster than --source"]),
         (&[("SOURCE_CONFIG", &other)], &["--source-config", "another cluster"]),
+        (
+            &[("SOURCE_SHARD", NOBODY), ("CHECKPOINT_MODE", "oplog")],
+            &["127.0.0.1:1/", "--checkpoint-mode change-stream"],
+        ),
         (&[("READ", "mongos"), ("ORPHANS", "copy")], &["--orphans copy", "--read shards"]),
         (&[("READ", "mongos"), ("READ_ORDER", "natural")], &["--read-order natural", "mongos as the source"]),
     ];
