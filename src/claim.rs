@@ -6,6 +6,7 @@
 
 use crate::clock::{self, Moment};
 use crate::error::{Error, Kind, Result};
+use crate::model::invariants::Broken;
 use crate::model::lease::{self, Evidence, Granted, HeldByAnother, Holder, Lease};
 use crate::model::work::{Progress, Work, WorkStatus};
 use crate::process;
@@ -18,7 +19,11 @@ use tokio::task::AbortHandle;
 
 impl<P: Progress> Document for Work<P> {
     const KIND: &'static str = P::KIND;
-    const VERSION: u32 = crate::state::VERSION;
+    const VERSION: u32 = P::VERSION;
+
+    fn version(&self) -> u32 {
+        self.progress.version()
+    }
 }
 
 /// How often a claimant that waits looks at the document at most: soon enough to see a living worker save.
@@ -281,47 +286,41 @@ impl<P: Progress> Claim<P> {
         self.stored.lock().await.value.clone()
     }
 
-    /// Saves a change of the work.
+    /// Saves a change of the work. It is made again, to what is there by then, when somebody else has changed what a
+    /// holder's document lets others change (see [`crate::model::tail`]).
     ///
     /// # Errors
     /// Fenced when another worker holds it by now; of the state store when nobody knows whether it was saved (saving
     /// again is safe); internal when an invariant would break.
-    pub async fn save(&self, change: impl FnOnce(&mut Work<P>)) -> Result<()> {
+    pub async fn save(&self, mut change: impl FnMut(&mut Work<P>)) -> Result<()> {
         let mut stored = self.stored.lock().await;
         if *self.lost.borrow() {
             return Err(self.fenced());
         }
-        let mut work = stored.value.clone();
-        change(&mut work);
-        work.saved = clock::wall();
-        if clock::monotonic() >= self.outlived {
-            work.lease = work.lease.outlived();
-        }
-        self.write(&mut stored, work).await
-    }
-
-    async fn write(&self, stored: &mut Stored<Work<P>>, work: Work<P>) -> Result<()> {
-        stored.value.may_become(&work).map_err(|broken| Error::internal(format!("{}: {}", self.key, broken.0)))?;
         loop {
+            let mut work = stored.value.clone();
+            change(&mut work);
+            work.saved = clock::wall();
+            if clock::monotonic() >= self.outlived {
+                work.lease = work.lease.outlived();
+            }
+            let broken = |broken: Broken| Error::internal(format!("{}: {}", self.key, broken.0));
+            stored.value.may_become(&work).map_err(broken)?;
             let began = clock::monotonic();
-            match self.documents.replace(&self.key, &work, stored).await? {
+            match self.documents.replace(&self.key, &work, &stored).await? {
                 Replaced::Mine(new) => {
                     *stored = new;
                     self.saved_at.send_replace(began);
                     return Ok(());
                 }
-                // An earlier save of ours, whose outcome nobody knew, took effect after all: only the holder of this
-                // epoch writes with this epoch.
-                Replaced::Lost(Some(now)) if now.value.lease.epoch == stored.value.lease.epoch => {
+                // An earlier save of ours, whose outcome nobody knew, took effect after all; or somebody has given a
+                // part of it away. Only the holder of this epoch writes anything else with this epoch.
+                Replaced::Lost(Some(now)) if now.value.lease.is_same_claim(&stored.value.lease) => {
                     if now.etag == stored.etag {
-                        return Err(Error::state(format!(
-                            "{} refuses a save of what it holds",
-                            self.documents.name(&self.key)
-                        )));
+                        let name = self.documents.name(&self.key);
+                        return Err(Error::state(format!("{name} refuses a save of what it holds")));
                     }
-                    now.value
-                        .may_become(&work)
-                        .map_err(|broken| Error::internal(format!("{}: {}", self.key, broken.0)))?;
+                    stored.value.may_become(&now.value).map_err(broken)?;
                     *stored = now;
                 }
                 Replaced::Lost(_) => {
@@ -363,7 +362,7 @@ impl<P: Progress> Claim<P> {
     ///
     /// # Errors
     /// As [`Claim::save`].
-    pub async fn done(&self, change: impl FnOnce(&mut P)) -> Result<()> {
+    pub async fn done(&self, change: impl FnMut(&mut P)) -> Result<()> {
         self.outlived().await;
         self.let_go(WorkStatus::Done, change).await
     }
@@ -372,7 +371,7 @@ impl<P: Progress> Claim<P> {
     ///
     /// # Errors
     /// As [`Claim::save`].
-    pub async fn let_go(&self, status: WorkStatus, change: impl FnOnce(&mut P)) -> Result<()> {
+    pub async fn let_go(&self, status: WorkStatus, mut change: impl FnMut(&mut P)) -> Result<()> {
         if let Some(renewer) = self.renewer.get() {
             renewer.abort();
         }
@@ -380,7 +379,7 @@ impl<P: Progress> Claim<P> {
             change(&mut work.progress);
             work.lease = work.lease.released();
             work.finished = (status == WorkStatus::Done).then(clock::wall);
-            work.status = status;
+            work.status = status.clone();
         })
         .await
     }

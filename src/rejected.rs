@@ -159,7 +159,7 @@ fn delivery(
     not_before: Optime,
     (from, entry): (&Namespace, &PreparedEntry),
 ) -> Delivery<StepProgress> {
-    let lane = LaneName { shard: servers.source.main.identity.set_name.clone(), number: 0 };
+    let lane = LaneName::planned(servers.source.main.identity.set_name.clone(), 0);
     Delivery {
         source: servers.source.main.clone(),
         target: servers.target.clone(),

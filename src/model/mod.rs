@@ -36,6 +36,7 @@ pub mod size;
 pub mod speed;
 pub mod step;
 pub mod suspect;
+pub mod tail;
 pub mod tuning;
 pub mod work;
 

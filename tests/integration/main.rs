@@ -29,6 +29,7 @@ mod scans;
 mod shards;
 mod store;
 mod streams;
+mod tails;
 mod verifying;
 mod wire;
 mod workers;
