@@ -396,3 +396,77 @@ impl<P: Progress> Drop for Claim<P> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+    use crate::model::lane::LaneProgress;
+    use crate::model::plan::{LaneName, PartitionNumber};
+    use crate::state::memory::MemoryStore;
+
+    const KEY: &str = "lane.json";
+
+    async fn claimed() -> (Documents, Arc<Claim<LaneProgress>>) {
+        let documents = Documents::new(Arc::new(MemoryStore::new()), "job");
+        let holder = Holder { run: "run".into(), host: String::new(), process: None };
+        let claimant = Claimant { holder, lease: Duration::from_secs(600), takeover: false };
+        let initial = LaneProgress::new(LaneName::planned("rs", 0), String::new(), 9);
+        match claim(&documents, KEY, initial, &claimant, DoneIs::Final, &Stop::default()).await.unwrap() {
+            Claiming::Mine(claim) => (documents, claim),
+            _ => panic!("nobody else claims it"),
+        }
+    }
+
+    async fn read(documents: &Documents) -> Stored<Work<LaneProgress>> {
+        documents.read(KEY).await.unwrap().unwrap()
+    }
+
+    /// Somebody else changes the document.
+    async fn change(documents: &Documents, change: impl FnOnce(&mut Work<LaneProgress>)) {
+        let found = read(documents).await;
+        let mut work = found.value.clone();
+        change(&mut work);
+        assert!(matches!(documents.replace(KEY, &work, &found).await.unwrap(), Replaced::Mine(_)));
+    }
+
+    #[tokio::test]
+    async fn a_gift_fences_nobody_and_every_later_save_keeps_it() {
+        let (documents, claim) = claimed().await;
+        change(&documents, |work| work.progress.give(PartitionNumber(6))).await;
+        // As a renewal.
+        claim.save(|_| {}).await.unwrap();
+        assert_eq!(read(&documents).await.value.progress.own(), 0..6);
+        change(&documents, |work| work.progress.give(PartitionNumber(3))).await;
+        let mut live = LaneProgress::new(LaneName::planned("rs", 0), String::new(), 9);
+        live.begun_below = 8;
+        let save = |work: &mut Work<LaneProgress>| {
+            live.take_over(&work.progress);
+            work.progress = live.clone();
+        };
+        claim.save(save).await.unwrap();
+        assert_eq!((live.own(), live.begun_below), (0..3, 3));
+        claim.let_go(WorkStatus::Yielded, |_| {}).await.unwrap();
+        assert_eq!(read(&documents).await.value.progress, live);
+    }
+
+    #[tokio::test]
+    async fn a_claim_that_another_one_follows_or_that_was_let_go_of_is_lost() {
+        for release in [false, true] {
+            let (documents, claim) = claimed().await;
+            let other = Holder { run: "other".into(), host: String::new(), process: None };
+            let evidence = Evidence::Takeover;
+            change(&documents, |work| {
+                work.lease = if release {
+                    work.lease.released()
+                } else {
+                    work.lease.claim(other, Duration::from_secs(1), evidence).unwrap().lease
+                };
+            })
+            .await;
+            let before = read(&documents).await;
+            assert_eq!(claim.save(|_| {}).await.unwrap_err().kind(), Kind::Fenced);
+            assert_eq!(read(&documents).await, before);
+        }
+    }
+}

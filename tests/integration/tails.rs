@@ -175,6 +175,27 @@ async fn a_frozen_worker_finds_out_what_was_taken_before_it_sends_more() -> Resu
     Ok(())
 }
 
+/// Frozen just before a write of its document, the one that declares its first partitions begun among them.
+#[tokio::test]
+async fn a_write_that_a_gift_was_faster_than_is_made_again_without_what_was_given() -> Result<(), Failure> {
+    let mut kept = Vec::new();
+    for write in 2..=4 {
+        let job = Job::new(&format!("write_{write}"), "2").await?;
+        job.ferry.run(&["step", "copy", "--lane", "1"]).await.expect(0);
+        let freezing = job.ferry.clone().set("MONGOFERRY_FREEZE_BEFORE", format!("state:{write}"));
+        let mut straggler = Running::start(&freezing, &["step", "copy", "--lane", "0"])?;
+        straggler.is_frozen().await?;
+        job.ferry.run(&["step", "copy", "--lane", "1"]).await.expect(0);
+        straggler.signal(Signal::CONT)?;
+        straggler.ended_within(AT_MOST).await?.expect(0);
+        let status = job.assert_right().await?;
+        assert_eq!(status["documents"]["replayed"], 0, "{status}");
+        kept.push(status["lanes"][0]["partitions"].as_u64());
+    }
+    assert!(kept.contains(&Some(1)), "one of these is before anything was begun: {kept:?}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_tail_whose_worker_ran_out_of_time_is_anybodys() -> Result<(), Failure> {
     let (job, straggler) = Job::with_a_straggler("budget").await?;
@@ -204,7 +225,8 @@ async fn a_crash_anywhere_while_a_tail_is_taken_loses_and_doubles_nothing() -> R
         let crashed = crashing.run(&["step", "copy", "--lane", "1"]).await;
         assert_eq!(crashed.code, None, "point {point}: {}", crashed.stderr);
         let status = job.status().await?;
-        assert_eq!(tails(&status).len(), usize::from(point >= 2), "point {point}: {status}");
+        let given = tails(&status).len();
+        assert!(point > 1 || given == 0, "{status}");
         if point % 4 < 2 {
             straggler.signal(Signal::KILL)?;
             straggler.ended_within(AT_MOST).await?;
@@ -216,8 +238,10 @@ async fn a_crash_anywhere_while_a_tail_is_taken_loses_and_doubles_nothing() -> R
         let status = job.assert_right().await?;
         let replayed = status["documents"]["replayed"].as_u64().ok_or("a number")?;
         assert!(replayed < DOCUMENTS / 2, "point {point}: {replayed}");
-        Ok::<(), Failure>(())
+        Ok::<usize, Failure>(given)
     });
-    stream::iter(runs).buffered(2).try_collect::<Vec<_>>().await?;
+    let given: Vec<usize> = stream::iter(runs).buffered(2).try_collect().await?;
+    // A save of the straggler that is faster costs another attempt, so which point is behind the gift may differ.
+    assert!(given.iter().filter(|given| **given == 1).count() >= 8, "{given:?}");
     Ok(())
 }
