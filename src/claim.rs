@@ -6,6 +6,7 @@
 
 use crate::clock::{self, Moment};
 use crate::error::{Error, Kind, Result};
+use crate::model::invariants::Broken;
 use crate::model::lease::{self, Evidence, Granted, HeldByAnother, Holder, Lease};
 use crate::model::work::{Progress, Work, WorkStatus};
 use crate::process;
@@ -18,7 +19,11 @@ use tokio::task::AbortHandle;
 
 impl<P: Progress> Document for Work<P> {
     const KIND: &'static str = P::KIND;
-    const VERSION: u32 = crate::state::VERSION;
+    const VERSION: u32 = P::VERSION;
+
+    fn version(&self) -> u32 {
+        self.progress.version()
+    }
 }
 
 /// How often a claimant that waits looks at the document at most: soon enough to see a living worker save.
@@ -281,47 +286,41 @@ impl<P: Progress> Claim<P> {
         self.stored.lock().await.value.clone()
     }
 
-    /// Saves a change of the work.
+    /// Saves a change of the work. It is made again, to what is there by then, when somebody else has changed what a
+    /// holder's document lets others change (see [`crate::model::tail`]).
     ///
     /// # Errors
     /// Fenced when another worker holds it by now; of the state store when nobody knows whether it was saved (saving
     /// again is safe); internal when an invariant would break.
-    pub async fn save(&self, change: impl FnOnce(&mut Work<P>)) -> Result<()> {
+    pub async fn save(&self, mut change: impl FnMut(&mut Work<P>)) -> Result<()> {
         let mut stored = self.stored.lock().await;
         if *self.lost.borrow() {
             return Err(self.fenced());
         }
-        let mut work = stored.value.clone();
-        change(&mut work);
-        work.saved = clock::wall();
-        if clock::monotonic() >= self.outlived {
-            work.lease = work.lease.outlived();
-        }
-        self.write(&mut stored, work).await
-    }
-
-    async fn write(&self, stored: &mut Stored<Work<P>>, work: Work<P>) -> Result<()> {
-        stored.value.may_become(&work).map_err(|broken| Error::internal(format!("{}: {}", self.key, broken.0)))?;
         loop {
+            let mut work = stored.value.clone();
+            change(&mut work);
+            work.saved = clock::wall();
+            if clock::monotonic() >= self.outlived {
+                work.lease = work.lease.outlived();
+            }
+            let broken = |broken: Broken| Error::internal(format!("{}: {}", self.key, broken.0));
+            stored.value.may_become(&work).map_err(broken)?;
             let began = clock::monotonic();
-            match self.documents.replace(&self.key, &work, stored).await? {
+            match self.documents.replace(&self.key, &work, &stored).await? {
                 Replaced::Mine(new) => {
                     *stored = new;
                     self.saved_at.send_replace(began);
                     return Ok(());
                 }
-                // An earlier save of ours, whose outcome nobody knew, took effect after all: only the holder of this
-                // epoch writes with this epoch.
-                Replaced::Lost(Some(now)) if now.value.lease.epoch == stored.value.lease.epoch => {
+                // An earlier save of ours, whose outcome nobody knew, took effect after all; or somebody has given a
+                // part of it away. Only the holder of this epoch writes anything else with this epoch.
+                Replaced::Lost(Some(now)) if now.value.lease.is_same_claim(&stored.value.lease) => {
                     if now.etag == stored.etag {
-                        return Err(Error::state(format!(
-                            "{} refuses a save of what it holds",
-                            self.documents.name(&self.key)
-                        )));
+                        let name = self.documents.name(&self.key);
+                        return Err(Error::state(format!("{name} refuses a save of what it holds")));
                     }
-                    now.value
-                        .may_become(&work)
-                        .map_err(|broken| Error::internal(format!("{}: {}", self.key, broken.0)))?;
+                    stored.value.may_become(&now.value).map_err(broken)?;
                     *stored = now;
                 }
                 Replaced::Lost(_) => {
@@ -363,7 +362,7 @@ impl<P: Progress> Claim<P> {
     ///
     /// # Errors
     /// As [`Claim::save`].
-    pub async fn done(&self, change: impl FnOnce(&mut P)) -> Result<()> {
+    pub async fn done(&self, change: impl FnMut(&mut P)) -> Result<()> {
         self.outlived().await;
         self.let_go(WorkStatus::Done, change).await
     }
@@ -372,7 +371,7 @@ impl<P: Progress> Claim<P> {
     ///
     /// # Errors
     /// As [`Claim::save`].
-    pub async fn let_go(&self, status: WorkStatus, change: impl FnOnce(&mut P)) -> Result<()> {
+    pub async fn let_go(&self, status: WorkStatus, mut change: impl FnMut(&mut P)) -> Result<()> {
         if let Some(renewer) = self.renewer.get() {
             renewer.abort();
         }
@@ -380,7 +379,7 @@ impl<P: Progress> Claim<P> {
             change(&mut work.progress);
             work.lease = work.lease.released();
             work.finished = (status == WorkStatus::Done).then(clock::wall);
-            work.status = status;
+            work.status = status.clone();
         })
         .await
     }
@@ -394,6 +393,80 @@ impl<P: Progress> Drop for Claim<P> {
     fn drop(&mut self) {
         if let Some(renewer) = self.renewer.get() {
             renewer.abort();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+    use crate::model::lane::LaneProgress;
+    use crate::model::plan::{LaneName, PartitionNumber};
+    use crate::state::memory::MemoryStore;
+
+    const KEY: &str = "lane.json";
+
+    async fn claimed() -> (Documents, Arc<Claim<LaneProgress>>) {
+        let documents = Documents::new(Arc::new(MemoryStore::new()), "job");
+        let holder = Holder { run: "run".into(), host: String::new(), process: None };
+        let claimant = Claimant { holder, lease: Duration::from_secs(600), takeover: false };
+        let initial = LaneProgress::new(LaneName::planned("rs", 0), String::new(), 9);
+        match claim(&documents, KEY, initial, &claimant, DoneIs::Final, &Stop::default()).await.unwrap() {
+            Claiming::Mine(claim) => (documents, claim),
+            _ => panic!("nobody else claims it"),
+        }
+    }
+
+    async fn read(documents: &Documents) -> Stored<Work<LaneProgress>> {
+        documents.read(KEY).await.unwrap().unwrap()
+    }
+
+    /// Somebody else changes the document.
+    async fn change(documents: &Documents, change: impl FnOnce(&mut Work<LaneProgress>)) {
+        let found = read(documents).await;
+        let mut work = found.value.clone();
+        change(&mut work);
+        assert!(matches!(documents.replace(KEY, &work, &found).await.unwrap(), Replaced::Mine(_)));
+    }
+
+    #[tokio::test]
+    async fn a_gift_fences_nobody_and_every_later_save_keeps_it() {
+        let (documents, claim) = claimed().await;
+        change(&documents, |work| work.progress.give(PartitionNumber(6))).await;
+        // As a renewal.
+        claim.save(|_| {}).await.unwrap();
+        assert_eq!(read(&documents).await.value.progress.own(), 0..6);
+        change(&documents, |work| work.progress.give(PartitionNumber(3))).await;
+        let mut live = LaneProgress::new(LaneName::planned("rs", 0), String::new(), 9);
+        live.begun_below = 8;
+        let save = |work: &mut Work<LaneProgress>| {
+            live.take_over(&work.progress);
+            work.progress = live.clone();
+        };
+        claim.save(save).await.unwrap();
+        assert_eq!((live.own(), live.begun_below), (0..3, 3));
+        claim.let_go(WorkStatus::Yielded, |_| {}).await.unwrap();
+        assert_eq!(read(&documents).await.value.progress, live);
+    }
+
+    #[tokio::test]
+    async fn a_claim_that_another_one_follows_or_that_was_let_go_of_is_lost() {
+        for release in [false, true] {
+            let (documents, claim) = claimed().await;
+            let other = Holder { run: "other".into(), host: String::new(), process: None };
+            let evidence = Evidence::Takeover;
+            change(&documents, |work| {
+                work.lease = if release {
+                    work.lease.released()
+                } else {
+                    work.lease.claim(other, Duration::from_secs(1), evidence).unwrap().lease
+                };
+            })
+            .await;
+            let before = read(&documents).await;
+            assert_eq!(claim.save(|_| {}).await.unwrap_err().kind(), Kind::Fenced);
+            assert_eq!(read(&documents).await, before);
         }
     }
 }

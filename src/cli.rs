@@ -20,8 +20,8 @@ use std::ffi::OsString;
 use std::fmt;
 use std::sync::LazyLock;
 
-/// The version of the state documents that this program writes, and the newest that it reads.
-pub const STATE_VERSION: u32 = 1;
+/// The newest version of a state document that this program writes and reads.
+pub const STATE_VERSION: u32 = 2;
 
 /// Text is wrapped here whatever the terminal's width, so that help reads the same in a pull request.
 const HELP_WIDTH: usize = 100;
@@ -514,7 +514,7 @@ mod tests {
 
     #[test]
     fn the_version_says_which_state_it_writes() {
-        assert_eq!(printed(&["--version"]), format!("mongoferry {} (state version 1)", env!("CARGO_PKG_VERSION")));
+        assert_eq!(printed(&["--version"]), format!("mongoferry {} (state version 2)", env!("CARGO_PKG_VERSION")));
     }
 
     #[test]

@@ -207,15 +207,14 @@ pub async fn run_whole(
         None => Ok(yielded(context, step)),
         Some(finished) => {
             let Finished { summary, findings, notes } = finished;
-            let said = summary.clone();
             claim
-                .done(move |progress| {
-                    progress.summary = summary;
-                    progress.findings = findings;
-                    progress.notes = notes;
+                .done(|progress| {
+                    progress.summary.clone_from(&summary);
+                    progress.findings.clone_from(&findings);
+                    progress.notes.clone_from(&notes);
                 })
                 .await?;
-            Ok(Outcome::Done { step, summary: said })
+            Ok(Outcome::Done { step, summary })
         }
     }
 }

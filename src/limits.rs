@@ -50,7 +50,8 @@ struct Now {
     pace: Pace,
     /// How many lanes this run holds.
     held: u32,
-    planned: BTreeSet<LaneName>,
+    /// Those of the plan, and the tails that are known of.
+    lanes: BTreeSet<LaneName>,
     done: BTreeSet<LaneName>,
     has_warned: bool,
     /// A batch had to wait.
@@ -59,7 +60,7 @@ struct Now {
 
 impl Now {
     fn set_pace(&mut self, now: Duration) {
-        let left = self.planned.len() - self.done.len();
+        let left = self.lanes.len() - self.done.len();
         let share = |limit: u64| Rate::share(limit, self.held, u32::try_from(left).unwrap_or(u32::MAX));
         let InForce { rates, paused } = self.in_force;
         self.pace.change(now, rates.documents.map(share), rates.bytes.map(share), paused);
@@ -84,7 +85,7 @@ impl Limits {
                 in_force: InForce::default(),
                 pace: Pace::default(),
                 held: 0,
-                planned: planned.into_iter().collect(),
+                lanes: planned.into_iter().collect(),
                 done: BTreeSet::new(),
                 has_warned: false,
                 has_held_back: false,
@@ -116,10 +117,22 @@ impl Limits {
     /// A lane is known to be done: a lane stays done, and nothing is sent for it any more.
     pub fn lane_is_done(&self, lane: &LaneName) {
         self.change(|now| {
-            if now.planned.contains(lane) {
+            if now.lanes.contains(lane) {
                 now.done.insert(lane.clone());
             }
         });
+    }
+
+    /// Lanes have given tails away: each of those has a share as well. Workers hear of it within seconds, until then those
+    /// that have not send a little too much.
+    pub fn lanes_are_known(&self, tails: impl IntoIterator<Item = LaneName>) {
+        let new: Vec<LaneName> = {
+            let now = self.now();
+            tails.into_iter().filter(|lane| !now.lanes.contains(lane)).collect()
+        };
+        if !new.is_empty() {
+            self.change(|now| now.lanes.extend(new));
+        }
     }
 
     /// Puts other limits in force, at once also for those who wait.
@@ -242,18 +255,20 @@ async fn look_at_lanes(documents: &Documents, limits: &Limits, next: &mut Option
     let lanes: Vec<LaneName> = {
         let now = limits.now();
         // Without a limit there are no shares, and the last lane's share is all of it.
-        let left = now.planned.len() - now.done.len();
+        let left = now.lanes.len() - now.done.len();
         if now.in_force.rates == RateLimits::default() || left == now.held as usize {
             return Ok(());
         }
         let (before, after): (Vec<_>, Vec<_>) =
-            now.planned.difference(&now.done).partition(|lane| next.as_ref().is_some_and(|next| *lane < next));
+            now.lanes.difference(&now.done).partition(|lane| next.as_ref().is_some_and(|next| *lane < next));
         after.into_iter().chain(before).take(LANES_A_LOOK + 1).cloned().collect()
     };
     *next = lanes.get(LANES_A_LOOK).cloned();
     for lane in lanes.iter().take(LANES_A_LOOK) {
         let work: Option<Work<LaneProgress>> = documents.read(&keys::lane(lane)).await?.map(|stored| stored.value);
-        if work.is_some_and(|work| work.status == WorkStatus::Done) {
+        let Some(work) = work else { continue };
+        limits.lanes_are_known(work.progress.tails().map(|tail| tail.lane));
+        if work.status == WorkStatus::Done {
             limits.lane_is_done(lane);
         }
     }
@@ -265,12 +280,13 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
     use crate::model::lease::Lease;
+    use crate::model::plan::PartitionNumber;
     use crate::state::memory::MemoryStore;
     use futures_util::FutureExt;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     fn lanes(count: u32) -> Vec<LaneName> {
-        (0..count).map(|number| LaneName { shard: "rs".into(), number }).collect()
+        (0..count).map(|number| LaneName::planned("rs", number)).collect()
     }
 
     fn rates(bytes: u64) -> InForce {
@@ -340,6 +356,30 @@ mod tests {
         drop(first);
         limits.put_in_force(InForce::default());
         assert_eq!(batch(), u64::MAX);
+    }
+
+    #[tokio::test]
+    async fn a_tail_that_was_given_away_has_a_share_once_it_is_known() {
+        let documents = Documents::new(Arc::new(MemoryStore::new()), "job");
+        let all = lanes(2);
+        let mut gave = LaneProgress::new(all[0].clone(), String::new(), 9);
+        gave.give(PartitionNumber(4));
+        let work = Work {
+            lease: Lease::free(),
+            status: WorkStatus::Running,
+            started: String::new(),
+            claimed: None,
+            saved: String::new(),
+            finished: None,
+            progress: gave,
+        };
+        documents.create(&keys::lane(&all[0]), &work).await.unwrap();
+        let limits = Limits::new(all);
+        limits.put_in_force(rates(3_000_000));
+        let _held = limits.hold();
+        assert_eq!(limits.batch_size().bytes, 300_000);
+        look_at_lanes(&documents, &limits, &mut None).await.unwrap();
+        assert_eq!(limits.batch_size().bytes, 200_000);
     }
 
     #[tokio::test]

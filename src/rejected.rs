@@ -119,7 +119,7 @@ async fn retry_all(
         let before: HashMap<Key, Rejected> = rejected.iter().map(|one| (one.id.clone(), one.clone())).collect();
         let mut deliveries = Vec::new();
         for origin in &origins {
-            let lane = LaneName { shard: origin.deployment.identity.set_name.clone(), number: 0 };
+            let lane = LaneName::planned(origin.deployment.identity.set_name.clone(), 0);
             deliveries.push(delivery(context, servers, (&writers, claim), origin, lane, (&namespace, entry)).await?);
         }
         for batch in batches(rejected) {

@@ -177,6 +177,9 @@ pub struct LaneStatus {
     pub shard: String,
     /// Its number within the shard.
     pub lane: u32,
+    /// The first partition of a tail that this lane gave away; left out for the lane itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<u32>,
     /// As a step's.
     pub status: String,
     /// How often it was claimed.
@@ -195,6 +198,13 @@ pub struct LaneStatus {
     pub written_bytes: u64,
     /// How fast it is since it was last claimed. None when nobody is at it, or when it cannot be known.
     pub rate: Option<Rate>,
+}
+
+impl LaneStatus {
+    /// What it is called within its shard: `3`, or `3.500` for the tail from partition 500 on.
+    pub fn within_shard(&self) -> String {
+        self.from.map_or_else(|| self.lane.to_string(), |from| format!("{}.{from}", self.lane))
+    }
 }
 
 /// A checkpoint.
@@ -358,11 +368,12 @@ fn lane_status(lane: &LaneFacts<'_>) -> LaneStatus {
     LaneStatus {
         shard: lane.name.shard.clone(),
         lane: lane.name.number,
+        from: lane.name.is_tail().then_some(lane.name.from.0),
         status: work.map_or("pending", |work| Standing::of(work).word()).to_owned(),
         epoch: work.map_or(0, |work| work.lease.epoch.0),
         host: work.and_then(|work| work.lease.holder.as_ref()).map(|holder| holder.host.clone()),
         saved: work.map(|work| work.saved.clone()),
-        partitions: lane.partitions.len() as u32,
+        partitions: lane.own.len() as u32,
         finished: work.map_or(0, |work| work.progress.finished_partitions()),
         written: counts.written,
         written_bytes: counts.written_bytes,
@@ -546,7 +557,7 @@ struct Copied<'a> {
 fn namespaces(catalog: &Catalog, lanes: &[LaneFacts<'_>], repairs: &[Repair]) -> Vec<NamespaceStatus> {
     let mut copied: HashMap<Ordinal, Copied<'_>> = HashMap::new();
     for lane in lanes {
-        for partition in lane.partitions.values() {
+        for partition in lane.partitions() {
             let entry = copied.entry(partition.ordinal).or_default();
             entry.target = Some(&partition.target);
             entry.partitions += 1;

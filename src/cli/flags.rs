@@ -360,8 +360,8 @@ pub(super) struct PartFlags {
     /// With `step copy`: only this shard's lanes [default: all shards]
     #[arg(long, value_name = "NAME")]
     shard: Option<String>,
-    /// With `step copy`: only this lane, numbered from 0 within its shard; --shard may be left out where there is only one
-    /// [default: all lanes]
+    /// With `step copy`: this lane, numbered from 0 within its shard, and then what is left to help with in others of that
+    /// shard; --shard may be left out where there is only one [default: all lanes]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     lane: Option<String>,
     /// With `step index` and `step verify`: only this collection, by its name in the source [default: all collections]

@@ -14,9 +14,9 @@ use crate::error::{Error, Kind, Result};
 use crate::model::choice::Order;
 use crate::model::cursor::Covered;
 use crate::model::finding::{Finding, Note};
-use crate::model::lane::{BEGIN_AHEAD, Ending, LaneProgress, OpenPartition, PartitionRecord, SEGMENT};
+use crate::model::lane::{self, Ending, LaneProgress, OpenPartition, PartitionRecord, SEGMENT};
 use crate::model::locator::Locator;
-use crate::model::plan::{LaneSpec, PartitionNumber, PartitionSpec};
+use crate::model::plan::{PartitionNumber, PartitionSpec};
 use crate::model::record::Node;
 use crate::mongo::catalog;
 use crate::mongo::failure::is_transient;
@@ -27,7 +27,7 @@ use crate::mongo::scan::{Gone, Lost, Scan, Wanted};
 use crate::mongo::writers::{Fence, Writers};
 use crate::state::pages::{self, PreparedEntry};
 use serde_json::json;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -38,7 +38,7 @@ use tokio_retry::RetryIf;
 /// How a run of a lane ended, when not by an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LaneEnd {
-    /// Every partition is finished.
+    /// Every partition that it did not give away is finished.
     Complete,
     /// Told to stop; what was acknowledged is saved.
     Stopped,
@@ -61,7 +61,8 @@ struct Run {
     node: OnceCell<Option<Node>>,
 }
 
-/// Copies what is left of a lane that was claimed.
+/// Copies what is left of a lane that was claimed: of these partitions, those that are not finished, as long as they are
+/// its own.
 ///
 /// # Errors
 /// The first one of any partition, or of saving. What was acknowledged before was saved as far as the store let it.
@@ -70,19 +71,20 @@ pub async fn run(
     servers: &Servers,
     flow: &Flow,
     claim: &Arc<Claim<LaneProgress>>,
-    spec: &LaneSpec,
+    partitions: &[PartitionSpec],
     prepared: &[PreparedEntry],
     origin: Origin,
 ) -> Result<LaneEnd> {
     let work = claim.work().await;
-    let fence = Fence { job: servers.bound()?.0.id.clone(), lane: spec.lane.clone(), epoch: work.lease.epoch };
+    let progress = work.progress;
+    let name = progress.lane.clone();
+    let fence = Fence { job: servers.bound()?.0.id.clone(), lane: name.clone(), epoch: work.lease.epoch };
     let fence = context.settings.fence_writes.then_some(fence);
     let writers = Writers::new(servers.target.clone(), fence).map_err(|error| servers.target.failed(&error))?;
-    let progress = work.progress;
-    let sealed = pages::read_proofs(&context.documents, &spec.lane, progress.segments).await?;
+    let sealed = pages::read_proofs(&context.documents, &name, progress.segments).await?;
     let finished: BTreeSet<PartitionNumber> =
         sealed.iter().chain(&progress.finished).map(|record| record.partition.number).collect();
-    let rejects = Rejects::new(context.documents.clone(), spec.lane.clone(), context.settings.max_rejected);
+    let rejects = Rejects::new(context.documents.clone(), name, context.settings.max_rejected);
     rejects.ensure_not_too_many().await?;
     let run = Arc::new(Run {
         context: context.clone(),
@@ -97,7 +99,7 @@ pub async fn run(
         prepared: prepared.iter().map(|entry| (entry.ordinal.0, entry.clone())).collect(),
         node: OnceCell::new(),
     });
-    let left = spec.partitions.iter().filter(|partition| !finished.contains(&partition.number)).cloned();
+    let left = partitions.iter().filter(|partition| !finished.contains(&partition.number)).cloned();
     let mut saver = tokio::spawn(Arc::clone(&run).keep_saving());
     let copied = tokio::select! {
         biased;
@@ -127,7 +129,7 @@ impl Run {
 
     /// Copies partitions, once no earlier holder of the lane can change the target any more: not before it is looked at,
     /// either.
-    async fn fence_and_copy(self: &Arc<Self>, left: Vec<PartitionSpec>) -> Result<LaneEnd> {
+    async fn fence_and_copy(self: &Arc<Self>, left: VecDeque<PartitionSpec>) -> Result<LaneEnd> {
         let fencing = RetryIf::start(send::waits(), || self.writers.fence(), is_transient);
         match self.context.stop.unless(fencing).await {
             None => return Ok(LaneEnd::Stopped),
@@ -140,13 +142,12 @@ impl Run {
         self.copy_all(left).await
     }
 
-    /// Begins partitions in order, as readers are free.
-    async fn copy_all(self: &Arc<Self>, left: Vec<PartitionSpec>) -> Result<LaneEnd> {
-        let mut left = left.into_iter().peekable();
+    /// Begins partitions in order, as readers are free, up to the first one that was given away.
+    async fn copy_all(self: &Arc<Self>, mut left: VecDeque<PartitionSpec>) -> Result<LaneEnd> {
         let mut running: JoinSet<Result<Ended>> = JoinSet::new();
         let mut stopped = false;
         loop {
-            let may_begin = left.peek().is_some() && !self.context.stop.is_requested();
+            let may_begin = !left.is_empty() && !self.context.stop.is_requested();
             tokio::select! {
                 biased;
                 Some(ended) = running.join_next() => {
@@ -155,8 +156,12 @@ impl Run {
                 }
                 () = self.context.stop.requested(), if may_begin => {}
                 reader = self.flow.readers.enter(), if may_begin => {
-                    let (reader, Some(next)) = (reader?, left.next()) else { continue };
-                    self.begin(next.number).await?;
+                    let reader = reader?;
+                    if !self.begin(&left).await? {
+                        left.clear();
+                        continue;
+                    }
+                    let Some(next) = left.pop_front() else { continue };
                     let run = Arc::clone(self);
                     running.spawn(async move {
                         let ended = Arc::clone(&run).copy_one(next).await;
@@ -168,19 +173,27 @@ impl Run {
                 else => break,
             }
         }
-        Ok(if stopped || left.peek().is_some() { LaneEnd::Stopped } else { LaneEnd::Complete })
+        Ok(if stopped || !left.is_empty() { LaneEnd::Stopped } else { LaneEnd::Complete })
     }
 
-    /// Makes sure that a saved document says that this partition was begun, before anything of it is sent.
-    async fn begin(&self, number: PartitionNumber) -> Result<()> {
+    /// Makes sure that a saved document says that the next partition was begun, before anything of it is sent. False when
+    /// it was given away, and so were all after it.
+    async fn begin(&self, left: &VecDeque<PartitionSpec>) -> Result<bool> {
+        let Some(next) = left.front().map(|next| next.number.0) else { return Ok(false) };
         {
             let mut live = self.live();
-            if number.0 < live.begun_below {
-                return Ok(());
+            if next < live.begun_below {
+                return Ok(true);
             }
-            live.begun_below = (number.0 + BEGIN_AHEAD).min(live.partitions);
+            if next >= live.own().end {
+                return Ok(false);
+            }
+            let ahead = lane::begin_ahead(left.iter().map(|partition| partition.bytes));
+            live.begun_below = (next + ahead).min(live.own().end);
         }
-        self.save().await
+        self.save().await?;
+        // What is given away in the document that the save found there, it did not declare begun.
+        Ok(next < self.live().begun_below)
     }
 
     /// Copies one partition, in as many attempts as it takes.
@@ -375,9 +388,12 @@ impl Run {
             self.claim
                 .save(|work| {
                     // Taken under the claim's lock: saves follow each other, and so do the progresses that they save.
-                    work.progress = self.live().clone();
+                    let mut live = self.live();
+                    live.take_over(&work.progress);
+                    work.progress = live.clone();
                 })
                 .await?;
+            self.flow.limits.lanes_are_known(self.live().tails().map(|tail| tail.lane));
             if self.live().finished.len() < SEGMENT {
                 return Ok(());
             }

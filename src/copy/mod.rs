@@ -17,3 +17,4 @@ pub mod partition;
 pub mod rejects;
 mod send;
 mod settle;
+pub mod tail;

@@ -138,7 +138,7 @@ fn steps(out: &mut Metrics, status: &Status) {
 
 fn lanes(out: &mut Metrics, status: &Status) {
     let shown: Vec<_> =
-        status.lanes.iter().take(MOST_SERIES).map(|lane| (lane.shard.as_str(), lane.lane.to_string(), lane)).collect();
+        status.lanes.iter().take(MOST_SERIES).map(|lane| (lane.shard.as_str(), lane.within_shard(), lane)).collect();
     let mut family = |name: &str, kind, help: &str, value: fn(&crate::status::LaneStatus) -> u64| {
         out.family(name, kind, help);
         for (shard, number, lane) in &shown {

@@ -21,7 +21,7 @@ pub fn epochs_never_retreat(old: &Lease, new: &Lease) -> Result<(), Broken> {
 }
 
 /// What a lane has counted never becomes less but by a partition that begins a new attempt, what it has finished stays
-/// so, and an open cursor that is replaced by nothing has finished.
+/// so, and an open cursor that is replaced by nothing has finished. What it gave away stays given.
 pub fn cursors_never_retreat(old: &LaneProgress, new: &LaneProgress) -> Result<(), Broken> {
     if old.lane != new.lane || old.plan != new.plan || old.partitions != new.partitions {
         return Err(Broken("cursors_never_retreat: not the same lane of the same plan"));
@@ -29,10 +29,11 @@ pub fn cursors_never_retreat(old: &LaneProgress, new: &LaneProgress) -> Result<(
     if new.begun_below < old.begun_below || new.replay_below < old.replay_below || new.segments < old.segments {
         return Err(Broken("cursors_never_retreat: a window or segment count became smaller"));
     }
-    if new.replay_below > new.begun_below || new.begun_below > new.partitions {
-        return Err(Broken("cursors_never_retreat: a window beyond what was begun or planned"));
+    tails_stay_given(old, new)?;
+    if new.replay_below > new.begun_below || new.begun_below > new.own().end {
+        return Err(Broken("cursors_never_retreat: a window beyond what was begun or is its own"));
     }
-    if new.finished_partitions() < old.finished_partitions() || new.finished_partitions() > new.partitions {
+    if new.finished_partitions() < old.finished_partitions() || new.finished_partitions() > new.own().len() as u32 {
         return Err(Broken("cursors_never_retreat: a finished partition was lost or doubled"));
     }
     let mut went_back = false;
@@ -61,6 +62,19 @@ pub fn cursors_never_retreat(old: &LaneProgress, new: &LaneProgress) -> Result<(
     Ok(())
 }
 
+/// What was given away is not taken back, and nothing is given that was begun or is given already.
+fn tails_stay_given(old: &LaneProgress, new: &LaneProgress) -> Result<(), Broken> {
+    let Some(more) = new.given.strip_prefix(old.given.as_slice()) else {
+        return Err(Broken("tails_stay_given: a tail was taken back"));
+    };
+    let ends = std::iter::once(old.own().end).chain(more.iter().map(|from| from.0));
+    let is_free = |(from, end): (u32, u32)| from >= old.begun_below && from > new.lane.from.0 && from < end;
+    if !more.iter().map(|from| from.0).zip(ends).all(is_free) {
+        return Err(Broken("tails_stay_given: a tail with a partition that was begun, or is in another one"));
+    }
+    Ok(())
+}
+
 fn covers(new: Counts, old: Counts) -> bool {
     new.read >= old.read
         && new.written >= old.written
@@ -79,7 +93,7 @@ mod tests {
     use bson::RawBsonRef;
 
     fn lane(read: u64) -> LaneProgress {
-        let mut lane = LaneProgress::new(LaneName { shard: "rs0".into(), number: 0 }, "hash".into(), 3);
+        let mut lane = LaneProgress::new(LaneName::planned("rs0", 0), "hash".into(), 3);
         lane.begun_below = 2;
         let position = Position::After(Key::from_value(RawBsonRef::Int64(read as i64)));
         let counts = Counts { read, written: read, ..Counts::default() };
@@ -107,6 +121,27 @@ mod tests {
         lost.open.clear();
         lost.sealed_counts = lane(5).counts();
         assert!(cursors_never_retreat(&lane(5), &lost).is_err());
+    }
+
+    #[test]
+    fn a_tail_stays_given_and_holds_nothing_that_was_begun() {
+        let with = |given: &[u32]| {
+            let mut lane = lane(5);
+            lane.partitions = 9;
+            lane.given = given.iter().map(|from| PartitionNumber(*from)).collect();
+            lane
+        };
+        for (old, new) in [(&[][..], &[2][..]), (&[], &[7, 4]), (&[7], &[7]), (&[7], &[7, 2])] {
+            assert_eq!(cursors_never_retreat(&with(old), &with(new)), Ok(()), "{old:?} {new:?}");
+        }
+        for (old, new) in
+            [(&[7][..], &[][..]), (&[7], &[6]), (&[], &[1]), (&[], &[9]), (&[7], &[7, 8]), (&[7], &[7, 7])]
+        {
+            assert!(cursors_never_retreat(&with(old), &with(new)).is_err(), "{old:?} {new:?}");
+        }
+        let mut begun = with(&[5]);
+        begun.begun_below = 6;
+        assert!(cursors_never_retreat(&with(&[5]), &begun).is_err());
     }
 
     #[test]

@@ -19,8 +19,22 @@ use std::collections::BTreeMap;
 pub const SEGMENT: usize = 64;
 
 /// How many partitions are declared begun at once. Nothing of a partition is sent before a saved document says that it
-/// was begun; saying so for many at once spares a save for each of thousands of small collections.
-pub const BEGIN_AHEAD: u32 = 64;
+/// was begun; saying so for many at once spares a save for each of thousands of small collections...
+const BEGIN_AHEAD: usize = 64;
+
+/// ...of so many bytes in all, or a single larger one. What was begun cannot be given away any more; copying this much
+/// takes much longer than saving.
+const BEGIN_AHEAD_BYTES: u64 = 128 << 20;
+
+/// How many partitions are declared begun at once, where the next ones are estimated to have so many bytes.
+pub fn begin_ahead(next: impl IntoIterator<Item = u64>) -> u32 {
+    let mut bytes: u64 = 0;
+    let fit = next.into_iter().take(BEGIN_AHEAD).take_while(|size| {
+        bytes = bytes.saturating_add(*size);
+        bytes <= BEGIN_AHEAD_BYTES
+    });
+    (fit.count() as u32).max(1)
+}
 
 /// How many places to go on from are kept behind the newest, in the order of the disk: a server refuses one whose record
 /// was deleted (211, `KeyNotFound`).
@@ -142,8 +156,13 @@ pub struct LaneProgress {
     pub lane: LaneName,
     /// The hash of the plan that it works on.
     pub plan: String,
-    /// How many partitions it has.
+    /// It has the partitions below this number, of which those from its name's `from` on are its own, or were: so many
+    /// it has, where it was planned.
     pub partitions: u32,
+    /// Where the tails begin that were given to lanes of their own, in the order in which they were. Each ends where the
+    /// one before it begins, see [`super::tail`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub given: Vec<PartitionNumber>,
     /// Partitions below this number may have been begun: something of them may have been sent.
     pub begun_below: u32,
     /// Partitions below this number may have been begun by an *earlier* claim: the replay window. What such a
@@ -168,11 +187,12 @@ impl LaneProgress {
     /// A lane that was not begun.
     pub fn new(lane: LaneName, plan: String, partitions: u32) -> Self {
         Self {
+            begun_below: lane.from.0,
+            replay_below: lane.from.0,
             lane,
             plan,
             partitions,
-            begun_below: 0,
-            replay_below: 0,
+            given: Vec::new(),
             open: BTreeMap::new(),
             finished: Vec::new(),
             segments: 0,
@@ -198,11 +218,6 @@ impl LaneProgress {
     /// How many partitions are finished.
     pub fn finished_partitions(&self) -> u32 {
         self.sealed + self.finished.len() as u32
-    }
-
-    /// Whether every partition is finished.
-    pub fn is_complete(&self) -> bool {
-        self.finished_partitions() == self.partitions
     }
 
     /// The segment to seal next: the oldest [`SEGMENT`] finished partitions *of a saved document*, so that whoever
@@ -248,6 +263,17 @@ mod tests {
             open.go_back();
         }
         assert_eq!(open, OpenPartition { attempt: 4, by_id: true, ..OpenPartition::default() });
+    }
+
+    #[test]
+    fn small_partitions_are_begun_many_at_once_and_large_ones_one_by_one() {
+        const MIB: u64 = 1 << 20;
+        assert_eq!(begin_ahead([0; 1000]), 64);
+        assert_eq!(begin_ahead([10 * MIB; 1000]), 12);
+        assert_eq!(begin_ahead([64 * MIB, 64 * MIB, 1]), 2);
+        assert_eq!(begin_ahead([256 * MIB, 1, 1]), 1);
+        assert_eq!(begin_ahead([u64::MAX, u64::MAX]), 1);
+        assert_eq!(begin_ahead([5, 5]), 2);
     }
 
     #[test]

@@ -146,6 +146,11 @@ impl Lease {
         Ok(Granted { lease, outlive })
     }
 
+    /// Whether it is what the same claim has written, and is held by it.
+    pub fn is_same_claim(&self, other: &Self) -> bool {
+        self.epoch == other.epoch && self.holder == other.holder && self.holder.is_some()
+    }
+
     /// The lease after its holder has let go of it.
     #[must_use]
     pub fn released(&self) -> Self {

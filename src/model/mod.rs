@@ -39,6 +39,7 @@ pub mod size;
 pub mod speed;
 pub mod step;
 pub mod suspect;
+pub mod tail;
 pub mod target_sharding;
 pub mod tuning;
 pub mod work;

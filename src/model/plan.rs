@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use std::fmt;
 
 /// A partition's place among the partitions of its lane.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct PartitionNumber(pub u32);
 
@@ -39,18 +39,52 @@ pub struct PartitionSpec {
     pub bytes: u64,
 }
 
-/// Which lane: of which shard, and which one of its lanes.
+/// Which lane: of which shard, which one of its lanes, and which tail of that.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct LaneName {
     /// The shard: the replica set's name.
     pub shard: String,
     /// Its number within the shard.
     pub number: u32,
+    /// Its first partition: 0 for a lane that was planned, else that of a tail of it (see [`super::tail`]), which no
+    /// other tail of it begins with.
+    #[serde(default, skip_serializing_if = "PartitionNumber::is_first")]
+    pub from: PartitionNumber,
+}
+
+impl PartitionNumber {
+    /// Whether it is the first one of a planned lane.
+    pub fn is_first(&self) -> bool {
+        self.0 == 0
+    }
+}
+
+impl LaneName {
+    /// A lane that was planned.
+    pub fn planned(shard: impl Into<String>, number: u32) -> Self {
+        Self { shard: shard.into(), number, from: PartitionNumber::default() }
+    }
+
+    /// The tail of it that begins with this partition.
+    #[must_use]
+    pub fn tail(&self, from: PartitionNumber) -> Self {
+        Self { from, ..self.clone() }
+    }
+
+    /// Whether it is a tail that was given away, and not a lane of the plan.
+    pub fn is_tail(&self) -> bool {
+        !self.from.is_first()
+    }
+
+    /// What it is called within its shard: `3`, or `3.500` for the tail from partition 500 on.
+    pub fn within_shard(&self) -> String {
+        if self.is_tail() { format!("{}.{}", self.number, self.from.0) } else { self.number.to_string() }
+    }
 }
 
 impl fmt::Display for LaneName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.shard, self.number)
+        write!(f, "{}/{}", self.shard, self.within_shard())
     }
 }
 
@@ -61,6 +95,13 @@ pub struct LaneSpec {
     pub lane: LaneName,
     /// Its partitions.
     pub partitions: Vec<PartitionSpec>,
+}
+
+impl PartitionSpec {
+    /// What it costs to copy, in bytes.
+    pub fn cost(&self) -> u64 {
+        self.bytes + COST_OF_A_PARTITION
+    }
 }
 
 /// What a partition costs besides its bytes, in bytes: some answers are waited for. Spreads empty collections evenly.
@@ -105,7 +146,7 @@ fn lanes_of(catalog: &[CatalogEntry], shard: &str, renames: &Renames, lanes: u32
     let mut entries: Vec<(&CatalogEntry, (u64, u64))> =
         copied.filter_map(|entry| Some((entry, held(entry, shard)?))).collect();
     entries.sort_by(|(a, (_, less)), (b, (_, more))| more.cmp(less).then_with(|| a.namespace.cmp(&b.namespace)));
-    let name = |number| LaneName { shard: shard.into(), number };
+    let name = |number| LaneName::planned(shard, number);
     let mut lanes: Vec<(u64, LaneSpec)> =
         (0..lanes.max(1)).map(|number| (0, LaneSpec { lane: name(number), partitions: Vec::new() })).collect();
     for (entry, (documents, bytes)) in entries {

@@ -15,7 +15,7 @@ impl SessionId {
     pub fn new(job: &str, target: &str, lane: &LaneName, writer: usize) -> Self {
         let mut hash = Sha256::new();
         // Each part ends with what none of them contains: no two lists of parts are the same bytes.
-        for part in [job, target, &lane.shard, &lane.number.to_string(), &writer.to_string()] {
+        for part in [job, target, &lane.shard, &lane.within_shard(), &writer.to_string()] {
             hash.update(part);
             hash.update([0xff]);
         }
@@ -59,12 +59,13 @@ impl TransactionNumber {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
+    use crate::model::plan::PartitionNumber;
     use proptest::prelude::*;
     use std::collections::HashSet;
 
     #[test]
     fn every_part_counts_and_nothing_else() {
-        let lane = |shard: &str, number| LaneName { shard: shard.to_owned(), number };
+        let lane = |shard: &str, number| LaneName::planned(shard, number);
         let ids = [
             SessionId::new("j", "t", &lane("s", 0), 0),
             SessionId::new("k", "t", &lane("s", 0), 0),
@@ -76,6 +77,7 @@ mod tests {
             SessionId::new("j", "t", &lane("s1", 0), 0),
             SessionId::new("j", "t", &lane("s", 10), 0),
             SessionId::new("j", "t", &lane("s", 1), 10),
+            SessionId::new("j", "t", &lane("s", 0).tail(PartitionNumber(1)), 0),
         ];
         assert_eq!(ids.iter().collect::<HashSet<_>>().len(), ids.len());
         // The same in every version of mongoferry, or a later one would not fence an earlier one.

@@ -70,6 +70,14 @@ pub trait Progress: Serialize + DeserializeOwned + Clone + Send + Sync + 'static
     /// The kind of its document.
     const KIND: &'static str;
 
+    /// The newest version of its document that this program reads, and writes where it has to.
+    const VERSION: u32 = 1;
+
+    /// The version that it is written in: the oldest that says all of it.
+    fn version(&self) -> u32 {
+        1
+    }
+
     /// What a new claim changes.
     fn claimed(&mut self) {}
 
@@ -98,6 +106,14 @@ impl<P: Progress> Work<P> {
 
 impl Progress for LaneProgress {
     const KIND: &'static str = "lane";
+
+    /// 2: with tails.
+    const VERSION: u32 = 2;
+
+    /// A program that knows no tails would copy them once more, in the lane that gave them.
+    fn version(&self) -> u32 {
+        if self.given.is_empty() && !self.lane.is_tail() { 1 } else { 2 }
+    }
 
     fn claimed(&mut self) {
         LaneProgress::claimed(self);

@@ -46,8 +46,13 @@ use tokio_retry::strategy::ExponentialBackoff;
 pub trait Document: Serialize + DeserializeOwned + Send + Sync {
     /// What it is, in the stored document.
     const KIND: &'static str;
-    /// The version of its schema that this program writes, and the newest that it reads.
+    /// The newest version of its schema that this program writes and reads.
     const VERSION: u32;
+
+    /// The version that this one is written in: an older one, where a program that knows no newer one may go on with it.
+    fn version(&self) -> u32 {
+        Self::VERSION
+    }
 }
 
 /// A document as it lies in the store.
@@ -371,7 +376,7 @@ struct Header {
 
 /// A document as it is stored. Everything but the write id follows from the value, which golden files rely on.
 pub fn encode<T: Document>(value: &T, write_id: &str) -> std::result::Result<Bytes, String> {
-    let document = Envelope { kind: T::KIND, version: T::VERSION, write_id, value };
+    let document = Envelope { kind: T::KIND, version: value.version(), write_id, value };
     let mut body = serde_json::to_vec_pretty(&document).map_err(|error| error.to_string())?;
     body.push(b'\n');
     Ok(body.into())

@@ -1,4 +1,4 @@
-//! Every state document as version 1 wrote it, kept for good: what is stored somewhere must be readable by every later
+//! Every state document as each version wrote it, kept for good: what is stored somewhere must be readable by every later
 //! program, and written the same until the version changes.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -14,10 +14,14 @@ use crate::model::work::{StepProgress, UnitProgress, Work};
 use serde_json::Value;
 
 fn check<T: Document>(name: &str) {
-    let path = format!("{}/tests/golden/state/v1/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    check_of::<T>(1, name);
+}
+
+fn check_of<T: Document>(version: u32, name: &str) {
+    let path = format!("{}/tests/golden/state/v{version}/{name}.json", env!("CARGO_MANIFEST_DIR"));
     let body = std::fs::read(path).unwrap();
     let stored: Value = serde_json::from_slice(&body).unwrap();
-    let Ok((document, write_id)) = parse::<T>(&body) else { panic!("{name} of version 1 cannot be read") };
+    let Ok((document, write_id)) = parse::<T>(&body) else { panic!("{name} of version {version} cannot be read") };
     let written: Value = serde_json::from_slice(&encode(&document, &write_id).unwrap()).unwrap();
     assert_eq!(written, stored, "{name}");
 }
@@ -44,4 +48,9 @@ fn documents_of_version_1_are_read_and_written_as_they_are() {
     check::<Control>("control-paused");
     check::<Work<UnitProgress>>("unit");
     check::<Work<UnitProgress>>("unit-open");
+}
+
+#[test]
+fn a_lane_with_tails_is_a_document_of_version_2() {
+    check_of::<Work<LaneProgress>>(2, "lane-tail");
 }

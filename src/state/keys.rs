@@ -34,7 +34,7 @@ pub fn chunk_page(attempt: &str, ordinal: Ordinal, page: u32) -> String {
     format!("chunks/{attempt}/{:06}-{page:05}.json", ordinal.0)
 }
 
-/// A page of one lane's partitions, under the plan's hash.
+/// A page of the partitions of one planned lane, under the plan's hash; a tail's are among them.
 pub fn plan_page(hash: &str, lane: &LaneName, page: u32) -> String {
     format!("plan/{hash}/{}-{}/{page:05}.json", safe(&lane.shard), lane.number)
 }
@@ -54,12 +54,12 @@ pub const LANES: &str = "lanes/";
 
 /// A lane: its lease and its cursors.
 pub fn lane(lane: &LaneName) -> String {
-    format!("lanes/{}-{}/lane.json", safe(&lane.shard), lane.number)
+    format!("{LANES}{}/lane.json", folder(lane))
 }
 
 /// A segment of a lane's proofs.
 pub fn proofs(lane: &LaneName, segment: u32) -> String {
-    format!("lanes/{}-{}/proofs/{segment:05}.json", safe(&lane.shard), lane.number)
+    format!("{LANES}{}/proofs/{segment:05}.json", folder(lane))
 }
 
 /// Where the documents that are not on the target lie.
@@ -67,7 +67,7 @@ pub const REJECTED: &str = "rejected/";
 
 /// Documents that a lane could not write, named by their cause and by the hash of what is in the object.
 pub fn rejected(lane: &LaneName, cause: Cause, hash: &str) -> String {
-    format!("{REJECTED}{}-{}/{cause}-{hash}.json", safe(&lane.shard), lane.number)
+    format!("{REJECTED}{}/{cause}-{hash}.json", folder(lane))
 }
 
 /// Whether a key below [`REJECTED`] is that of documents that were rejected for this cause.
@@ -98,6 +98,11 @@ pub fn journal(run: &str, part: u32) -> String {
     format!("journal/{run}/{part:05}.jsonl")
 }
 
+/// What a lane's folders are called.
+fn folder(lane: &LaneName) -> String {
+    format!("{}-{}", safe(&lane.shard), lane.within_shard())
+}
+
 /// A shard's name as a key may hold it: a replica set may be called anything.
 fn safe(name: &str) -> String {
     let is_safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
@@ -111,11 +116,14 @@ fn safe(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::plan::PartitionNumber;
 
     #[test]
     fn a_shard_of_any_name_has_a_safe_key() {
-        let lane_of = |shard: &str| lane(&LaneName { shard: shard.into(), number: 0 });
+        let lane_of = |shard: &str| lane(&LaneName::planned(shard, 0));
         assert_eq!(lane_of("rs0"), "lanes/rs0-0/lane.json");
         assert_eq!(lane_of("../é"), "lanes/x-2e2e2fc3a9-0/lane.json");
+        let tail = LaneName::planned("rs0", 3).tail(PartitionNumber(500));
+        assert_eq!(proofs(&tail, 2), "lanes/rs0-3.500/proofs/00002.json");
     }
 }

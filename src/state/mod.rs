@@ -9,6 +9,7 @@ pub mod folder;
 #[cfg(test)]
 mod golden;
 pub mod keys;
+pub mod lanes;
 pub mod memory;
 pub mod open;
 pub mod pages;
@@ -22,7 +23,7 @@ use crate::model::job::{CheckpointMap, JobRecord};
 use crate::model::limit::Control;
 use document::Document;
 
-/// The version of all state documents. Version 1: the first one.
+/// The version of state documents. Version 1: the first one. What is written in a later one says so itself.
 pub const VERSION: u32 = 1;
 
 impl Document for JobRecord {

@@ -10,8 +10,10 @@ use crate::model::lane::PartitionRecord;
 use crate::model::locator::Locator;
 use crate::model::namespace::{Filter, Namespace, Renames};
 use crate::model::plan::{LaneName, LaneSpec, PartitionSpec, Plan};
+use crate::model::tail::Tail;
 use crate::model::target_sharding::TargetSharding;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// How many entries a page has. An entry with options and a few indexes is 1 to 4 KB, so a page stays below 2 MB.
 pub const PAGE: usize = 500;
@@ -60,6 +62,13 @@ pub struct PlannedLane {
     pub partitions: u32,
     /// On how many pages.
     pub pages: u32,
+}
+
+impl PlannedLane {
+    /// All of it: what a tail is taken of.
+    pub fn whole(&self) -> Tail {
+        Tail { lane: self.lane.clone(), partitions: self.partitions }
+    }
 }
 
 /// A page of a lane's partitions.
@@ -221,17 +230,22 @@ pub async fn read_plan(documents: &Documents) -> Result<PlanHead> {
     expect(documents, keys::PLAN).await
 }
 
-/// A lane as it was planned.
+/// The partitions of a lane, or of a tail of it, with these numbers.
 ///
 /// # Errors
 /// Those of the state store, also when a page is missing.
-pub async fn read_lane(documents: &Documents, plan: &PlanHead, planned: &PlannedLane) -> Result<LaneSpec> {
-    let mut partitions = Vec::with_capacity(planned.partitions as usize);
-    for page in 0..planned.pages {
-        let page: PlanPage = expect(documents, &keys::plan_page(&plan.hash, &planned.lane, page)).await?;
-        partitions.extend(page.partitions);
+pub async fn read_partitions(
+    documents: &Documents,
+    plan: &PlanHead,
+    lane: &LaneName,
+    numbers: Range<u32>,
+) -> Result<Vec<PartitionSpec>> {
+    let mut partitions = Vec::with_capacity(numbers.len());
+    for page in numbers.start / PAGE as u32..numbers.end.div_ceil(PAGE as u32) {
+        let page: PlanPage = expect(documents, &keys::plan_page(&plan.hash, lane, page)).await?;
+        partitions.extend(page.partitions.into_iter().filter(|partition| numbers.contains(&partition.number.0)));
     }
-    Ok(LaneSpec { lane: planned.lane.clone(), partitions })
+    Ok(partitions)
 }
 
 /// Everything that prepare has made.
@@ -262,7 +276,7 @@ pub async fn read_proofs(documents: &Documents, lane: &LaneName, segments: u32) 
 pub async fn read_segments(
     documents: &Documents,
     lane: &LaneName,
-    segments: std::ops::Range<u32>,
+    segments: Range<u32>,
 ) -> Result<Vec<PartitionRecord>> {
     let mut records = Vec::new();
     for segment in segments {

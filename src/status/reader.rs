@@ -10,15 +10,18 @@ use crate::model::job::{CheckpointMap, JobRecord};
 use crate::model::lane::{LaneProgress, PartitionRecord};
 use crate::model::limit::Control;
 use crate::model::namespace::Namespace;
-use crate::model::plan::{LaneName, PartitionNumber, PartitionSpec};
+use crate::model::plan::{LaneName, PartitionSpec};
 use crate::model::step::Step;
+use crate::model::tail::Tail;
 use crate::model::work::{StepProgress, UnitProgress, Work, WorkStatus};
 use crate::state::document::{Document, Documents};
 use crate::state::keys;
+use crate::state::lanes;
 use crate::state::pages::{self, CatalogHead, PlanHead};
 use crate::state::rejects::{self, Rejects};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 
 /// How many documents are read at once.
 const PARALLEL: usize = 16;
@@ -87,12 +90,19 @@ struct Planned {
 
 #[derive(Debug)]
 struct PlannedLane {
-    name: LaneName,
+    planned: pages::PlannedLane,
     /// Whose partitions they are.
-    partitions: HashMap<PartitionNumber, PlannedPartition>,
+    partitions: BTreeMap<u32, PlannedPartition>,
+    /// What is sealed of it, and of its tails.
+    sealed: HashMap<LaneName, Sealed>,
+}
+
+/// What is sealed of a lane.
+#[derive(Debug, Default)]
+struct Sealed {
     /// How many segments of proofs are in what follows.
     segments: u32,
-    sealed: Proven,
+    proven: Proven,
 }
 
 /// A partition's collection, under both names.
@@ -132,26 +142,34 @@ fn in_words(namespace: &Namespace, found: &Findings) -> Vec<Finding> {
     findings
 }
 
-/// A lane as it was planned, and as it stands.
+/// A lane as it was planned or given away, and as it stands.
 pub(super) struct LaneFacts<'a> {
-    pub name: &'a LaneName,
-    pub partitions: &'a HashMap<PartitionNumber, PlannedPartition>,
+    pub name: LaneName,
+    /// Those of the planned lane.
+    partitions: &'a BTreeMap<u32, PlannedPartition>,
+    /// The numbers of its own, those that it gave away left out.
+    pub own: Range<u32>,
     pub work: Option<Work<LaneProgress>>,
     pub proven: Proven,
 }
 
 impl LaneFacts<'_> {
+    /// Its own partitions.
+    pub fn partitions(&self) -> impl Iterator<Item = &PlannedPartition> {
+        self.partitions.range(self.own.clone()).map(|(_, partition)| partition)
+    }
+
     /// The partitions that are begun and not finished, with what they have moved.
     pub fn open(&self) -> impl Iterator<Item = (&PlannedPartition, Counts)> {
         let open = self.work.iter().flat_map(|work| &work.progress.open);
-        open.filter_map(|(number, open)| Some((self.partitions.get(number)?, open.counts)))
+        open.filter_map(|(number, open)| Some((self.partitions.get(&number.0)?, open.counts)))
     }
 
     /// What was found in any of its partitions.
     pub fn findings(&self) -> Vec<Finding> {
         let mut findings = self.proven.findings.clone();
         for (number, open) in self.work.iter().flat_map(|work| &work.progress.open) {
-            if let Some(partition) = self.partitions.get(number) {
+            if let Some(partition) = self.partitions.get(&number.0) {
                 findings.extend(in_words(&partition.source, &open.findings));
             }
         }
@@ -217,7 +235,7 @@ impl Reader {
         }
         let mut lanes = Vec::new();
         for lane in self.planned.iter_mut().flat_map(|planned| &mut planned.lanes) {
-            lanes.push(lane.read(&self.documents).await?);
+            lanes.extend(lane.read(&self.documents).await?);
         }
         Ok(Some(Facts {
             job,
@@ -253,15 +271,15 @@ impl Reader {
         let Some(plan) = self.value::<PlanHead>(keys::PLAN).await? else { return Ok(None) };
         let mut lanes = Vec::new();
         for planned in &plan.lanes {
-            let spec = pages::read_lane(&self.documents, &plan, planned).await?;
+            let all = 0..planned.partitions;
+            let partitions = pages::read_partitions(&self.documents, &plan, &planned.lane, all).await?;
             let partition = |PartitionSpec { number, ordinal, source, target, .. }| {
-                (number, PlannedPartition { ordinal, source, target })
+                (number.0, PlannedPartition { ordinal, source, target })
             };
             lanes.push(PlannedLane {
-                name: spec.lane,
-                partitions: spec.partitions.into_iter().map(partition).collect(),
-                segments: 0,
-                sealed: Proven::default(),
+                planned: planned.clone(),
+                partitions: partitions.into_iter().map(partition).collect(),
+                sealed: HashMap::new(),
             });
         }
         Ok(Some(Planned { lanes }))
@@ -297,16 +315,23 @@ impl Reader {
 }
 
 impl PlannedLane {
-    async fn read(&mut self, documents: &Documents) -> Result<LaneFacts<'_>> {
-        let work: Option<Work<LaneProgress>> =
-            documents.read(&keys::lane(&self.name)).await?.map(|stored| stored.value);
-        let segments = work.as_ref().map_or(0, |work| work.progress.segments);
-        for record in pages::read_segments(documents, &self.name, self.segments..segments).await? {
-            self.sealed.add(&record);
+    /// It, and the tails that it gave away.
+    async fn read(&mut self, documents: &Documents) -> Result<Vec<LaneFacts<'_>>> {
+        let mut facts = Vec::new();
+        for lane in lanes::read_all(documents, &self.planned).await? {
+            let Tail { lane: name, partitions } = lane.tail;
+            let work = lane.stored.map(|stored| stored.value);
+            let sealed = self.sealed.entry(name.clone()).or_default();
+            let segments = work.as_ref().map_or(0, |work| work.progress.segments);
+            for record in pages::read_segments(documents, &name, sealed.segments..segments).await? {
+                sealed.proven.add(&record);
+            }
+            sealed.segments = sealed.segments.max(segments);
+            let mut proven = sealed.proven.clone();
+            work.iter().flat_map(|work| &work.progress.finished).for_each(|record| proven.add(record));
+            let own = work.as_ref().map_or(name.from.0..partitions, |work| work.progress.own());
+            facts.push(LaneFacts { name, partitions: &self.partitions, own, work, proven });
         }
-        self.segments = self.segments.max(segments);
-        let mut proven = self.sealed.clone();
-        work.iter().flat_map(|work| &work.progress.finished).for_each(|record| proven.add(record));
-        Ok(LaneFacts { name: &self.name, partitions: &self.partitions, work, proven })
+        Ok(facts)
     }
 }

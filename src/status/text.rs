@@ -84,7 +84,13 @@ fn lanes(lanes: &[LaneStatus]) -> Vec<String> {
         let pace = lane.rate.map_or_else(String::new, |rate| format!(", {}", pace(&rate, None)));
         format!(
             "  lane {}/{}: {}, {} of {} partitions, {} documents, claimed {} times{pace}",
-            lane.shard, lane.lane, lane.status, lane.finished, lane.partitions, lane.written, lane.epoch
+            lane.shard,
+            lane.within_shard(),
+            lane.status,
+            lane.finished,
+            lane.partitions,
+            lane.written,
+            lane.epoch
         )
     };
     let mut lines: Vec<String> = shown.iter().map(line).collect();

@@ -35,10 +35,10 @@ pub struct UnitResult {
 }
 
 impl UnitResult {
-    fn save(self, progress: &mut UnitProgress) {
-        progress.findings = self.findings;
-        progress.notes = self.notes;
-        progress.round = self.round;
+    fn save(&self, progress: &mut UnitProgress) {
+        progress.findings.clone_from(&self.findings);
+        progress.notes.clone_from(&self.notes);
+        progress.round.clone_from(&self.round);
         progress.comparison = None;
     }
 }

@@ -63,7 +63,7 @@ impl Sides {
 
         let state = tempfile::tempdir()?;
         let documents = document::Documents::new(open::open_store(&state.path().to_string_lossy(), None).await?, "job");
-        let lane = LaneName { shard: "rs".into(), number: 0 };
+        let lane = LaneName::planned("rs", 0);
         let holder = Holder { run: "run".into(), host: "here".into(), process: None };
         let claimant = Claimant { holder, lease: Duration::from_secs(600), takeover: false };
         let initial = LaneProgress::new(lane.clone(), "plan".into(), 1);

@@ -28,7 +28,7 @@ const DATABASE: &str = "fencing";
 /// A lane's writers in this epoch, whose job has left its marker.
 async fn writers(target: &Deployment, job: &str, epoch: u64) -> Result<Writers, Failure> {
     marker::leave(target, job, job, &[]).await?;
-    let lane = LaneName { shard: "rs".to_owned(), number: 0 };
+    let lane = LaneName::planned("rs", 0);
     Ok(Writers::new(target.clone(), Some(Fence { job: job.to_owned(), lane, epoch: Epoch(epoch) }))?)
 }
 

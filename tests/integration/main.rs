@@ -32,6 +32,7 @@ mod sharded_targets;
 mod shards;
 mod store;
 mod streams;
+mod tails;
 mod verifying;
 mod wire;
 mod workers;

@@ -18,6 +18,7 @@
 
 mod model;
 mod rules;
+mod tails;
 
 use model::Lane;
 use rules::{Bounds, Rules};

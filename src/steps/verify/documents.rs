@@ -200,8 +200,8 @@ struct Live<'a> {
 
 impl Live<'_> {
     async fn save(&mut self) -> Result<()> {
-        let comparison = self.comparison.clone();
-        self.claim.save(|work| work.progress.comparison = Some(comparison)).await?;
+        let comparison = &self.comparison;
+        self.claim.save(|work| work.progress.comparison = Some(comparison.clone())).await?;
         self.saved = clock::monotonic();
         Ok(())
     }

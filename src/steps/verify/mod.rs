@@ -19,12 +19,13 @@ use crate::model::catalog::{CatalogEntry, Ordinal};
 use crate::model::choice::{Against, CreateIndex, Orphans, Verify};
 use crate::model::comparison::{Check, Leniency, Round};
 use crate::model::counts::Counts;
-use crate::model::lane::{Ending, LaneProgress, PartitionRecord};
+use crate::model::lane::{Ending, PartitionRecord};
 use crate::model::namespace::Namespace;
 use crate::model::step::Step;
 use crate::model::work::{StepProgress, UnitProgress, Work};
 use crate::state::document::Replaced;
 use crate::state::keys;
+use crate::state::lanes;
 use crate::state::pages::{self, PreparedEntry};
 use crate::state::rejects::{self, Repair};
 use std::collections::HashMap;
@@ -160,12 +161,21 @@ impl Facts {
         let prepared = pages::read_prepared(documents).await?.into_iter().map(|entry| (entry.ordinal, entry)).collect();
         let mut proofs: HashMap<Ordinal, Proven> = HashMap::new();
         let mut ordinals: HashMap<Namespace, Ordinal> = HashMap::new();
-        let lanes = pages::read_plan(documents).await?.lanes;
-        let first_shard = lanes.first().map(|planned| planned.lane.shard.clone());
-        for planned in lanes {
-            let lane: Work<LaneProgress> = pages::expect(documents, &keys::lane(&planned.lane)).await?;
-            let mut records = pages::read_proofs(documents, &planned.lane, lane.progress.segments).await?;
-            records.extend(lane.progress.finished);
+        let plan = pages::read_plan(documents).await?;
+        let first_shard = plan.lanes.first().map(|planned| planned.lane.shard.clone());
+        for planned in plan.lanes {
+            let mut records = Vec::new();
+            for lane in lanes::read_all(documents, &planned).await? {
+                let name = &lane.tail.lane;
+                let Some(work) = lane.stored.map(|stored| stored.value) else {
+                    return Err(Error::state(format!(
+                        "{} is missing although step copy is done; restore it, or use another --job",
+                        documents.name(&keys::lane(name))
+                    )));
+                };
+                records.extend(pages::read_proofs(documents, name, work.progress.segments).await?);
+                records.extend(work.progress.finished);
+            }
             records.sort_by_key(|record| record.partition.number);
             for record in records {
                 let proven = proofs.entry(record.partition.ordinal).or_default();
