@@ -147,9 +147,13 @@ async fn a_second_worker_of_a_single_lane_copies_a_part_of_it() -> Result<(), Fa
     let job = Job::new("single", "1").await?;
     let straggler = job.start_slowly(&["step", "copy"]).await?;
     let second = Running::start(&job.ferry, &["step", "copy"])?;
-    while tails(&job.status().await?).iter().filter(|tail| tail["status"] == "done").count() < 2 {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    let both_are_done = async {
+        while tails(&job.status().await?).iter().filter(|tail| tail["status"] == "done").count() < 2 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok::<(), Failure>(())
+    };
+    tokio::time::timeout(AT_MOST, both_are_done).await??;
     job.let_go().await;
     straggler.ended_within(AT_MOST).await?.expect(0);
     second.ended_within(AT_MOST).await?.expect(0);
