@@ -184,6 +184,12 @@ impl Source {
         std::iter::once(&self.main).chain(shards)
     }
 
+    /// All deployments that may know of a migration, each once: also shards that are not read, as far as they are connected.
+    pub fn members(&self) -> Vec<&Deployment> {
+        let unread = self.streams.iter().filter(|_| self.is_cluster && !self.reads_shards());
+        self.deployments().chain(unread).collect()
+    }
+
     /// The same, with another comment on its commands.
     #[must_use]
     pub fn commented(&self, comment: &Comment) -> Self {

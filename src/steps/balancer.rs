@@ -49,7 +49,7 @@ pub async fn still_source(context: &Context, source: &Source, claim: &Claim<Step
         context.journal.record("balancer", json!({ "is": "stopped" }));
         tracing::info!("the source's balancer is stopped until the job is committed or abandoned");
     }
-    let members: Vec<&Deployment> = source.deployments().collect();
+    let members = source.members();
     let concerned = |namespace: &Namespace| context.settings.filter.lets_through(namespace);
     balancer::until_still(&source.main, &members, &concerned, MIGRATIONS_END_WITHIN).await
 }
@@ -70,7 +70,7 @@ pub async fn ensure_still(context: &Context, source: &Source) -> Result<()> {
 }
 
 async fn moving(context: &Context, source: &Source) -> Result<Option<Moving>> {
-    let members: Vec<&Deployment> = source.deployments().collect();
+    let members = source.members();
     let concerned = |namespace: &Namespace| context.settings.filter.lets_through(namespace);
     balancer::moving(&source.main, &members, &concerned).await
 }
