@@ -182,29 +182,29 @@ async fn a_cluster_is_copied_into_another_one_with_the_same_keys_and_its_chunks_
 
 #[tokio::test]
 async fn a_replica_set_is_sharded_by_the_keys_that_were_named() -> Result<(), Failure> {
-    let source = Client::with_uri_str(shared_source().await?.uri()).await?.database("named");
+    let source = Client::with_uri_str(shared_source().await?.uri()).await?.database("keyed");
     let documents = numbered(0..3_000);
     for collection in ["hashed", "ranged", "plain"] {
         source.collection::<Document>(collection).insert_many(&documents).await?;
     }
-    let job = Job::of_set("named").await?;
+    let job = Job::of_set("keyed").await?;
     let refused = job.ferry.run(&["step", "all"]).await.expect(2);
     assert!(refused.stderr.contains("[shard-keys]") && refused.stderr.contains("--keep-unsharded"), "{refused:?}");
     job.shard_keys(&[
-        ("named.hashed", r#"'{"word": "hashed"}'"#),
-        ("named.ranged", r#"{ key = '{"k": 1, "_id": 1}', unique = true }"#),
+        ("keyed.hashed", r#"'{"word": "hashed"}'"#),
+        ("keyed.ranged", r#"{ key = '{"k": 1, "_id": 1}', unique = true }"#),
     ])?;
     let refused = job.ferry.run(&["step", "all"]).await.expect(2);
-    assert!(refused.stderr.contains("named.plain"), "{refused:?}");
-    let ferry = job.ferry.clone().set("MONGOFERRY_KEEP_UNSHARDED", "named.plain").set("MONGOFERRY_VERIFY", "full");
+    assert!(refused.stderr.contains("keyed.plain"), "{refused:?}");
+    let ferry = job.ferry.clone().set("MONGOFERRY_KEEP_UNSHARDED", "keyed.plain").set("MONGOFERRY_VERIFY", "full");
     ferry.run(&["step", "all"]).await.expect(0);
     for (collection, unique) in [("hashed", false), ("ranged", true)] {
-        let namespace = format!("named.{collection}");
+        let namespace = format!("keyed.{collection}");
         assert!(job.arrived(&namespace).await? == by_id(documents.clone()), "{namespace}");
         assert_eq!(job.cluster.placement(&namespace).await?.entry.get_bool("unique").unwrap_or(false), unique);
     }
-    assert_eq!(job.spread("named.hashed").await?.len(), 3);
-    assert!(job.cluster.placement("named.plain").await.is_err());
+    assert_eq!(job.spread("keyed.hashed").await?.len(), 3);
+    assert!(job.cluster.placement("keyed.plain").await.is_err());
     Ok(())
 }
 
@@ -392,45 +392,45 @@ async fn zones_are_copied_when_that_is_wanted() -> Result<(), Failure> {
 
 #[tokio::test]
 async fn a_collection_that_is_kept_must_be_sharded_alike_or_be_accepted_as_it_is() -> Result<(), Failure> {
-    let source = Client::with_uri_str(shared_source().await?.uri()).await?.database("kept");
+    let source = Client::with_uri_str(shared_source().await?.uri()).await?.database("unlike");
     let documents = numbered(0..1_000);
     source.collection::<Document>("c").insert_many(&documents).await?;
-    let job = Job::of_set("kept").await?;
+    let job = Job::of_set("unlike").await?;
     let client = job.client().await?;
     let admin = client.database("admin");
-    admin.run_command(doc! {"enableSharding": "kept"}).await?;
-    admin.run_command(doc! {"shardCollection": "kept.c", "key": {"word": "hashed"}}).await?;
-    let there = client.database("kept").collection::<Document>("c");
+    admin.run_command(doc! {"enableSharding": "unlike"}).await?;
+    admin.run_command(doc! {"shardCollection": "unlike.c", "key": {"word": "hashed"}}).await?;
+    let there = client.database("unlike").collection::<Document>("c");
     // On another shard, most likely, than the source's document with this `_id`.
     there.insert_many((0..10).map(|id| doc! {"_id": id, "word": format!("foreign{id}")})).await?;
 
     let ferry = job.ferry.clone().set("MONGOFERRY_EXISTING", "keep");
-    job.shard_keys(&[("kept.c", r#"'{"k": 1}'"#)])?;
+    job.shard_keys(&[("unlike.c", r#"'{"k": 1}'"#)])?;
     let refused = ferry.run(&["step", "all"]).await.expect(2);
-    for part in ["kept.c is sharded by {\"word\":\"hashed\"}", "{\"k\":1}", "--keep-sharding kept.c"] {
+    for part in ["unlike.c is sharded by {\"word\":\"hashed\"}", "{\"k\":1}", "--keep-sharding unlike.c"] {
         assert!(refused.stderr.contains(part), "{part}: {refused:?}");
     }
-    let ferry = ferry.set("MONGOFERRY_KEEP_SHARDING", "kept.c");
+    let ferry = ferry.set("MONGOFERRY_KEEP_SHARDING", "unlike.c");
     let ran = ferry.run(&["step", "all"]).await.expect(4);
     assert!(ran.stderr.contains("10 findings"), "{ran:?}");
     let mut expected = by_id(documents);
     expected.extend(by_id((0..10).map(|id| doc! {"_id": id, "word": format!("foreign{id}")}).collect()));
-    assert!(job.arrived("kept.c").await? == expected);
+    assert!(job.arrived("unlike.c").await? == expected);
     Ok(())
 }
 
 #[tokio::test]
 async fn what_a_target_cannot_do_is_refused_before_anything_is_changed() -> Result<(), Failure> {
-    let source = Client::with_uri_str(shared_source().await?.uri()).await?.database("unfit");
+    let source = Client::with_uri_str(shared_source().await?.uri()).await?.database("unfitting");
     source.collection::<Document>("c").insert_one(doc! {"_id": 1, "k": 1}).await?;
-    let job = Job::of_set("unfit").await?;
-    job.shard_keys(&[("unfit.c", r#"'{"k": 1}'"#)])?;
+    let job = Job::of_set("unfitting").await?;
+    job.shard_keys(&[("unfitting.c", r#"'{"k": 1}'"#)])?;
     let with = |name: &str, value: &str| job.ferry.clone().set(name, value);
     let on_set = crate::support::servers::shared_target().await?.uri();
     for (ferry, parts) in [
         (with("MONGOFERRY_FENCE_WRITES", "yes"), ["--fence-writes", "mongos"]),
         (with("MONGOFERRY_READ_ORDER", "natural"), ["--read-order", "mongos"]),
-        (with("MONGOFERRY_KEEP_UNSHARDED", "unfit.d"), ["--keep-unsharded unfit.d", "nothing that is copied"]),
+        (with("MONGOFERRY_KEEP_UNSHARDED", "unfitting.d"), ["--keep-unsharded unfitting.d", "nothing that is copied"]),
         (with("MONGOFERRY_KEEP_SHARDING", "other"), ["--keep-sharding other", "nothing that is copied"]),
         (with("MONGOFERRY_TARGET", &on_set), ["[shard-keys]", "replica set"]),
         (with("MONGOFERRY_SOURCE", &job.cluster.shard_uri("s0")?), ["same deployment", "--target"]),
@@ -438,22 +438,22 @@ async fn what_a_target_cannot_do_is_refused_before_anything_is_changed() -> Resu
         let refused = ferry.run(&["step", "all"]).await.expect(2);
         assert!(parts.iter().all(|part| refused.stderr.contains(part)), "{parts:?}: {refused:?}");
     }
-    job.shard_keys(&[("unfit.d", r#"'{"k": 1}'"#)])?;
+    job.shard_keys(&[("unfitting.d", r#"'{"k": 1}'"#)])?;
     let refused = job.ferry.run(&["step", "all"]).await.expect(2);
-    assert!(refused.stderr.contains("`unfit.d` in [shard-keys]"), "{refused:?}");
+    assert!(refused.stderr.contains("`unfitting.d` in [shard-keys]"), "{refused:?}");
     for (key, part) in
         [(r#"'{"k": 2}'"#, "must be 1"), (r#"'k'"#, "not JSON"), ("1", "write"), (r#"'{"k": ["x"]}'"#, "must be 1")]
     {
-        job.shard_keys(&[("unfit.c", key)])?;
+        job.shard_keys(&[("unfitting.c", key)])?;
         let refused = job.ferry.run(&["step", "all"]).await.expect(2);
-        assert!(refused.stderr.contains(part) && refused.stderr.contains("unfit.c"), "{part}: {refused:?}");
+        assert!(refused.stderr.contains(part) && refused.stderr.contains("unfitting.c"), "{part}: {refused:?}");
     }
     assert!(
         job.client()
             .await?
             .database("mongoferry")
             .collection::<Document>("jobs")
-            .find_one(doc! {"namespaces": "unfit.c"})
+            .find_one(doc! {"namespaces": "unfitting.c"})
             .await?
             .is_none()
     );
