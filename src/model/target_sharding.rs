@@ -41,8 +41,12 @@ impl TargetSharding {
 
     /// Whether two are sharded in the same way: the numbers of a key may be of any type, the order of its fields counts.
     pub fn is_same_as(&self, other: &TargetSharding) -> bool {
-        let (mine, others) = (self.shard_key(), other.shard_key());
-        self.unique == other.unique && matches!((mine, others), (Ok(mine), Ok(others)) if mine.is_same_as(&others))
+        self.unique == other.unique && self.has_key(&other.key)
+    }
+
+    /// Whether its key is this one.
+    pub fn has_key(&self, key: &Value) -> bool {
+        matches!((self.shard_key(), parse_key(key)), (Ok(mine), Ok(other)) if mine.is_same_as(&other))
     }
 
     /// For sentences: `{"a":1,"b":"hashed"}, unique`.

@@ -163,7 +163,9 @@ pub async fn owners(config: &Deployment, namespace: &Namespace) -> Result<Vec<St
     let stages = [doc! { "$match": filter }, doc! { "$group": { "_id": "$shard" } }, doc! { "$sort": { "_id": 1 } }];
     let command = doc! { "aggregate": "chunks", "pipeline": stages.to_vec(), "cursor": {} };
     let found = config.collect("config", command).await.map_err(|error| config.failed(&error))?;
-    Ok(found.iter().filter_map(|owner| owner.get_str("_id").ok().map(str::to_owned)).collect())
+    let name =
+        |owner: &Document| owner.get_str("_id").map(str::to_owned).map_err(|_| nonsense(config, "chunks", owner));
+    found.iter().map(name).collect()
 }
 
 /// Which entries of `config.chunks` are a collection's.
@@ -212,7 +214,7 @@ pub async fn chunks(config: &Deployment, namespace: &Namespace, sharded: &Sharde
 }
 
 /// An entry that was passed over would be data that is left out.
-fn nonsense(config: &Deployment, collection: &str, entry: &Document) -> Error {
+pub(super) fn nonsense(config: &Deployment, collection: &str, entry: &Document) -> Error {
     config.side.error(format!("config.{collection} has an entry that makes no sense: {entry}"))
 }
 

@@ -37,7 +37,7 @@ pub struct Shards {
 pub async fn shards(target: &Deployment) -> Result<Shards> {
     let mut shards = Shards::default();
     for shard in cluster::find(target, "config", "shards", doc! { "draining": { "$ne": true } }).await? {
-        let Ok(name) = shard.get_str("_id") else { continue };
+        let Ok(name) = shard.get_str("_id") else { return Err(cluster::nonsense(target, "shards", &shard)) };
         shards.names.push(name.to_owned());
         for zone in shard.get_array("tags").map(Vec::as_slice).unwrap_or_default().iter().filter_map(Bson::as_str) {
             shards.zones.entry(zone.to_owned()).or_default().push(name.to_owned());
@@ -46,22 +46,24 @@ pub async fn shards(target: &Deployment) -> Result<Shards> {
     Ok(shards)
 }
 
-/// How a collection is sharded now, if it is.
+/// How a collection, which has a default collation or not, is sharded now, if it is. In a replica set none is.
 ///
 /// # Errors
 /// As [`Deployment::failed`].
-pub async fn current(target: &Deployment, namespace: &Namespace) -> Result<Option<Sharded>> {
-    cluster::sharded_as(target, namespace).await.map(|sharded| sharded.filter(|sharded| !sharded.is_unsplittable))
-}
-
-/// The same in the form of what was wanted.
-///
-/// # Errors
-/// The cluster's entry makes no sense.
-pub fn as_wanted(target: &Deployment, sharded: &Sharded, is_collated: bool) -> Result<TargetSharding> {
+pub async fn current(target: &Deployment, namespace: &Namespace, is_collated: bool) -> Result<Option<TargetSharding>> {
+    if !target.is_mongos() {
+        return Ok(None);
+    }
+    let Some(sharded) = entry(target, namespace).await? else { return Ok(None) };
     let key = Document::try_from(sharded.key.as_ref())
         .map_err(|error| target.side.error(format!("config.collections has a key that cannot be read: {error}")))?;
-    Ok(TargetSharding { key: Bson::Document(key).into_canonical_extjson(), unique: sharded.unique, is_collated })
+    let key = Bson::Document(key).into_canonical_extjson();
+    Ok(Some(TargetSharding { key, unique: sharded.unique, is_collated }))
+}
+
+/// The cluster's entry of a collection, if it is sharded.
+async fn entry(target: &Deployment, namespace: &Namespace) -> Result<Option<Sharded>> {
+    cluster::sharded_as(target, namespace).await.map(|sharded| sharded.filter(|sharded| !sharded.is_unsplittable))
 }
 
 /// Lets a database have sharded collections.
@@ -115,7 +117,7 @@ pub async fn zone(target: &Deployment, namespace: &Namespace, range: &ZoneRange)
 /// # Errors
 /// As [`cluster::chunks`]; unavailable when it is not sharded.
 pub async fn chunks(target: &Deployment, namespace: &Namespace) -> Result<ChunkMap> {
-    match current(target, namespace).await? {
+    match entry(target, namespace).await? {
         Some(sharded) => cluster::chunks(target, namespace, &sharded).await,
         None => Err(target.side.error(format!("{namespace} was sharded on the target and is not any more; try again"))),
     }

@@ -27,7 +27,7 @@ use crate::state::keys;
 use crate::state::pages::{self, InventoryEntry, InventoryPage, PAGE, PreparedEntry, PreparedPage};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::Value;
-use sharding::Sharding;
+use sharding::Decided;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -269,7 +269,7 @@ struct Maker<'a> {
     context: &'a Context,
     servers: &'a Servers,
     claim: &'a Arc<Claim<StepProgress>>,
-    sharding: Sharding,
+    sharding: Decided,
     existing: Existing,
     create_index: CreateIndex,
 }
@@ -280,7 +280,7 @@ impl Maker<'_> {
         let (target, claim, name) = (&self.servers.target, self.claim, &before.target);
         let (ordinal, documents_before) = (entry.ordinal, before.documents);
         if let (Some(uuid), Existing::Keep) = (&before.uuid, self.existing) {
-            let sharding = self.sharding.kept(self.servers, entry, name).await?;
+            let sharding = sharding::current(self.servers, entry, name).await?;
             let (target, uuid) = (name.clone(), uuid.clone());
             return Ok(PreparedEntry { ordinal, target, uuid, created: false, documents_before, sharding });
         }

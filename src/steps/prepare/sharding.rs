@@ -6,7 +6,7 @@ use crate::context::{Context, Servers};
 use crate::crash;
 use crate::error::{Error, Result};
 use crate::model::bson_order::compare_documents;
-use crate::model::catalog::{CatalogEntry, Ordinal, index_to_create, is_implicit};
+use crate::model::catalog::{CatalogEntry, Ordinal, Sharding, index_to_create, is_implicit};
 use crate::model::choice::Existing;
 use crate::model::chunk_layout::{ChunkLayout, Zoned};
 use crate::model::chunk_map::ChunkMap;
@@ -29,7 +29,7 @@ const HASHED_CHUNKS: usize = 2;
 
 /// How the target's collections are to be sharded.
 #[derive(Debug, Default)]
-pub struct Sharding {
+pub struct Decided {
     wanted: BTreeMap<Ordinal, TargetSharding>,
     shards: Shards,
     /// Held while chunks are cut and moved: a shard gives or takes one at a time.
@@ -41,11 +41,11 @@ pub struct Sharding {
 /// # Errors
 /// Bad input for what was said and cannot be: without a sharded target, of nothing that is copied, nothing said at all, a
 /// zone without shards.
-pub async fn decide(context: &Context, servers: &Servers, entries: &[CatalogEntry]) -> Result<Sharding> {
+pub async fn decide(context: &Context, servers: &Servers, entries: &[CatalogEntry]) -> Result<Decided> {
     let choices = &context.settings.sharding;
     if !servers.target.is_mongos() {
         if choices.is_empty() {
-            return Ok(Sharding::default());
+            return Ok(Decided::default());
         }
         return Err(Error::bad_input(format!(
             "[shard-keys], --keep-unsharded, --keep-sharding and --zones are for a target that is a sharded cluster, and {} is a replica set; leave them out, or give the connection string of a mongos",
@@ -59,7 +59,7 @@ pub async fn decide(context: &Context, servers: &Servers, entries: &[CatalogEntr
             "{what} names nothing that is copied; write it as the source calls it, or leave it out"
         )));
     }
-    let mut decided = Sharding { shards: sharding::shards(&servers.target).await?, ..Sharding::default() };
+    let mut decided = Decided { shards: sharding::shards(&servers.target).await?, ..Decided::default() };
     for entry in copied {
         let wanted = choices.wanted(entry, servers.source.is_cluster).map_err(Error::bad_input)?;
         if let Some(wanted) = wanted {
@@ -77,15 +77,27 @@ pub async fn decide(context: &Context, servers: &Servers, entries: &[CatalogEntr
     Ok(decided)
 }
 
-/// The source's zones of a collection, where they are copied and its key is the same.
-fn zones<'a>(context: &Context, entry: &'a CatalogEntry, wanted: &TargetSharding) -> &'a [ZoneRange] {
-    match &entry.sharding {
-        Some(sharding) if context.settings.sharding.zones && sharding.key == wanted.key => &sharding.zones,
-        _ => &[],
-    }
+/// The source's sharding of a collection, where it is by the same key: then its chunks and zones say something of the
+/// target's.
+fn source_sharding<'a>(entry: &'a CatalogEntry, wanted: &TargetSharding) -> Option<&'a Sharding> {
+    entry.sharding.as_ref().filter(|sharding| wanted.has_key(&sharding.key))
 }
 
-impl Sharding {
+/// The source's zones of a collection, where they are copied.
+fn zones<'a>(context: &Context, entry: &'a CatalogEntry, wanted: &TargetSharding) -> &'a [ZoneRange] {
+    let sharding = source_sharding(entry, wanted).filter(|_| context.settings.sharding.zones);
+    sharding.map_or(&[], |sharding| &sharding.zones)
+}
+
+/// How the target shards a collection now.
+///
+/// # Errors
+/// As [`sharding::current`].
+pub async fn current(servers: &Servers, entry: &CatalogEntry, name: &Namespace) -> Result<Option<TargetSharding>> {
+    sharding::current(&servers.target, name, entry.options.get("collation").is_some()).await
+}
+
+impl Decided {
     /// Refuses what the target has in another way than it should be, where that is kept. Nothing is changed.
     ///
     /// # Errors
@@ -113,7 +125,7 @@ impl Sharding {
                 }
                 continue;
             }
-            let (wanted, now) = (self.wanted.get(&entry.ordinal), self.kept(servers, entry, &name).await?);
+            let (wanted, now) = (self.wanted.get(&entry.ordinal), current(servers, entry, &name).await?);
             let is_same = match (wanted, &now) {
                 (None, None) => true,
                 (Some(wanted), Some(now)) => wanted.is_same_as(now),
@@ -132,24 +144,6 @@ impl Sharding {
             }
         }
         Ok(())
-    }
-
-    /// How a collection that is kept is sharded.
-    ///
-    /// # Errors
-    /// As [`sharding::current`].
-    pub async fn kept(
-        &self,
-        servers: &Servers,
-        entry: &CatalogEntry,
-        name: &Namespace,
-    ) -> Result<Option<TargetSharding>> {
-        if !servers.target.is_mongos() {
-            return Ok(None);
-        }
-        let is_collated = entry.options.get("collation").is_some();
-        let now = sharding::current(&servers.target, name).await?;
-        now.map(|now| sharding::as_wanted(&servers.target, &now, is_collated)).transpose()
     }
 
     /// Shards a collection that was just made, as was decided.
@@ -185,7 +179,7 @@ impl Sharding {
             }
         }
         let is_cut_by_server = key.begins_hashed() && zones.is_empty();
-        match self.kept(servers, entry, name).await? {
+        match current(servers, entry, name).await? {
             Some(now) if now.is_same_as(wanted) => {}
             Some(now) => {
                 return Err(Error::bad_input(format!(
@@ -211,10 +205,7 @@ impl Sharding {
 
     /// How many chunks a collection is to have.
     fn chunk_count(&self, entry: &CatalogEntry, wanted: &TargetSharding) -> usize {
-        let chunks = match &entry.sharding {
-            Some(sharding) if sharding.key == wanted.key => sharding.chunks,
-            _ => entry.bytes / CHUNK_BYTES + 1,
-        };
+        let chunks = source_sharding(entry, wanted).map_or(entry.bytes / CHUNK_BYTES + 1, |sharding| sharding.chunks);
         usize::try_from(chunks).unwrap_or(usize::MAX)
     }
 
@@ -226,12 +217,12 @@ impl Sharding {
         entry: &CatalogEntry,
         wanted: &TargetSharding,
     ) -> Result<Vec<RawDocumentBuf>> {
-        match &entry.sharding {
-            Some(sharding) if sharding.key == wanted.key => {
+        match source_sharding(entry, wanted) {
+            Some(sharding) => {
                 let map = chunks::read(&context.documents, entry, sharding).await?;
                 Ok(map.chunks().skip(1).map(|chunk| chunk.min()).collect())
             }
-            _ => {
+            None => {
                 let count = self.chunk_count(entry, wanted).min(context.settings.max_initial_chunks);
                 let key = wanted.shard_key().map_err(Error::bad_input)?;
                 shard_key_sample::bounds(servers.source.home(entry)?, &entry.namespace, &key, count).await

@@ -113,9 +113,8 @@ pub async fn compare(servers: &Servers, facts: &Facts, entry: &CatalogEntry, sou
             }
         }
     }
-    if is_comparable && servers.target.is_mongos() {
-        let now = sharding::current(&servers.target, &prepared.target).await?;
-        let now = now.map(|now| sharding::as_wanted(&servers.target, &now, false)).transpose()?;
+    if is_comparable {
+        let now = sharding::current(&servers.target, &prepared.target, false).await?;
         let is_same = match (&prepared.sharding, &now) {
             (None, None) => true,
             (Some(prepared), Some(now)) => prepared.is_same_as(now),
