@@ -39,8 +39,9 @@ ACCEPTED = [
     ("RESOURCE_STAR", "ec2:CreateNetworkInterface"),
     # Lambda adds this key to every request of a function's code; it is in no list of a service's keys.
     ("UNKNOWN_CONDITION_FOR_ACTION", "lambda:SourceFunctionArn"),
-    # These actions are for executions of EXPRESS machines, too, of which there are none.
+    # These actions are for executions of EXPRESS machines and for map runs, too, which nobody asks for here.
     ("RESOURCE_MISMATCH", ":express:"),
+    ("RESOURCE_MISMATCH", ":mapRun:"),
 ]
 
 

@@ -9,6 +9,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod aws_definition;
+mod aws_linters;
 mod bad_input;
 mod balancers;
 mod bytes;

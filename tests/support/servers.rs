@@ -599,7 +599,7 @@ fn mongod(version: Option<&str>) -> Result<PathBuf, Failure> {
 }
 
 /// Asks `infra/local/install.sh` for a binary. What it says meanwhile goes to this process's stderr.
-fn install(arguments: &[&str]) -> Result<PathBuf, Failure> {
+pub fn install(arguments: &[&str]) -> Result<PathBuf, Failure> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("infra/local/install.sh");
     let output = Command::new(&script).args(arguments).stderr(Stdio::inherit()).output()?;
     if !output.status.success() {
