@@ -27,7 +27,8 @@ impl Stack {
     fn new() -> Result<Self, Failure> {
         let path = std::env::var("MONGOFERRY_AWS_TEST").map_err(|_| "nothing is deployed; run make aws-test")?;
         let told: Value = serde_json::from_slice(&std::fs::read(path)?)?;
-        let text = |value: &Value| value.as_str().map(str::to_owned).ok_or("infra/aws/account.py printed something else");
+        let text =
+            |value: &Value| value.as_str().map(str::to_owned).ok_or("infra/aws/account.py printed something else");
         Ok(Self {
             endpoint: std::env::var("AWS_ENDPOINT_URL")?,
             machine: text(&told["outputs"]["StateMachineArn"])?,
@@ -126,7 +127,8 @@ async fn two_shards_arrive_through_the_deployed_machine() -> Result<(), Failure>
     assert_eq!(checkpoints.len(), 2, "{checkpoints:?}");
     let status = stack.operator("deployed").status().await.ok_or("no status")?;
     println!("{status:#}");
-    let epochs: Vec<u64> = status["lanes"].as_array().into_iter().flatten().filter_map(|l| l["epoch"].as_u64()).collect();
+    let epochs: Vec<u64> =
+        status["lanes"].as_array().into_iter().flatten().filter_map(|l| l["epoch"].as_u64()).collect();
     assert!(epochs.len() >= 4 && epochs.iter().any(|epoch| *epoch > 1), "no lane has yielded: {epochs:?}");
 
     // Once more it passes over everything.
@@ -151,6 +153,9 @@ async fn policies_are_enforced_and_bad_input_fails_at_once() -> Result<(), Failu
     // The function reads the secrets of the template's parameter alone, and its failure is the execution's.
     let ferry = stack.job(cluster, "refused").await?.set("MONGOFERRY_TARGET", "secretsmanager://other/target");
     let refused = ferry.run(&["start", "--watch"]).await.expect(2);
-    assert!(refused.stderr.contains("secretsmanager:GetSecretValue") || refused.stderr.contains("other/target"), "{refused:?}");
+    assert!(
+        refused.stderr.contains("secretsmanager:GetSecretValue") || refused.stderr.contains("other/target"),
+        "{refused:?}"
+    );
     Ok(())
 }

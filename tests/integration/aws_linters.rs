@@ -149,3 +149,12 @@ fn template_and_definition_go_together() -> Result<(), Failure> {
     assert!(definition()?["States"]["Discover"]["TimeoutSeconds"].as_u64() > Some(timeout));
     Ok(())
 }
+
+/// cargo-lambda makes a release abort at a panic unless the manifest says otherwise: the sandbox would be gone, and its
+/// invocation fail with `Runtime.ExitError`, which is retried, where it should say `Internal`.
+#[test]
+fn a_panic_in_the_function_unwinds() -> Result<(), Failure> {
+    let manifest: toml::Value = toml::from_str(&fs::read_to_string(repository("Cargo.toml"))?)?;
+    assert_eq!(manifest["profile"]["release"]["panic"].as_str(), Some("unwind"));
+    Ok(())
+}
