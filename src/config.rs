@@ -9,7 +9,7 @@ pub mod layer;
 #[cfg(test)]
 mod tests;
 
-use crate::cli::Command;
+use crate::cli::{Command, StepName};
 use crate::connection_string::ConnectionString;
 use crate::environment::Environment;
 use crate::error::{Error, Result};
@@ -58,6 +58,18 @@ const SAVES_PER_LEASE: u32 = 3;
 /// Less is not enough to connect and claim.
 const SHORTEST_TIME_BUDGET: Duration = Duration::from_secs(1);
 
+/// What an invocation needs to stop is 2 s; the rest is for a store or a server that is slow just then.
+const DEFAULT_MARGIN: Duration = Duration::from_secs(30);
+
+/// Less is not enough to stop; more, and hardly any time is left of the 15 minutes that AWS allows.
+const MARGIN_RANGE: RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_secs(600);
+
+/// Enough for most servers, and few enough connections for small ones.
+const DEFAULT_MAX_LANES: u32 = 16;
+
+/// A Lambda account begins with 1,000 invocations at once.
+const MAX_LANES_RANGE: RangeInclusive<u32> = 1..=1_000;
+
 /// Large enough that most collections are one range, small enough that the largest keeps several readers busy.
 const DEFAULT_PARTITION_SIZE: u64 = 256 << 20;
 
@@ -84,6 +96,9 @@ const DEFAULT_MAX_WRITERS: u32 = 8;
 /// Cutting one takes a server some milliseconds; more than a thousand for each collection is left to the balancer.
 const DEFAULT_MAX_INITIAL_CHUNKS: u32 = 1_000;
 const INITIAL_CHUNKS_RANGE: RangeInclusive<u32> = 1..=100_000;
+
+/// What the words for `--log-level` stand for.
+const LEVELS: [Level; 5] = [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE];
 
 /// What MongoShake calls it when nobody says otherwise (`checkpoint.storage.db`, `checkpoint.storage.collection`).
 const DEFAULT_CHECKPOINT_NAMESPACE: (&str, &str) = ("mongoshake", "ckpt_default");
@@ -142,6 +157,8 @@ pub struct Settings {
     pub state: StateUrl,
     /// Where S3 is, when it is not AWS's.
     pub s3_endpoint: Option<String>,
+    /// The AWS account that the bucket must belong to; any when none.
+    pub expected_bucket_owner: Option<String>,
     /// Where to copy from; [`Settings::source`] for whoever needs it.
     pub source: Option<ConnectionString>,
     /// The parts of the cluster to copy from: in place of a source, or beside one that is a mongos.
@@ -196,6 +213,8 @@ pub struct Settings {
     pub partition_size: u64,
     /// Into how many lanes a shard is divided: so many workers can copy it.
     pub lanes_per_shard: u32,
+    /// How many lanes a state machine copies at once at most.
+    pub max_lanes: u32,
     /// In which order collections are read.
     pub read_order: ReadOrder,
     /// Which members of the source are read.
@@ -210,6 +229,8 @@ pub struct Settings {
     pub rate_limits: RateLimits,
     /// When to begin to stop; never when none.
     pub time_budget: Option<Duration>,
+    /// How long before its deadline an invocation begins to stop.
+    pub margin: Duration,
     /// How often a lane saves: at most a third of the lease.
     pub save_interval: Duration,
     /// How long a silent worker counts as alive.
@@ -246,7 +267,23 @@ impl Settings {
         let mut layers = Layers { flags, environment, file: None };
         let named = layers.given("config");
         layers.file = file::read(named.as_ref().map(Given::text), directory)?;
-        Resolver { layers, notices: Vec::new() }.resolve(command)
+        Resolver { layers, notices: Vec::new(), defaults: Defaults::OF_A_PROCESS }.resolve(command)
+    }
+
+    /// The same for a function: from what is stored of a job, and what the function's environment says of the store.
+    /// `memory` is the function's size in bytes, `place` where the text was read.
+    pub fn resolve_stored(
+        text: &str,
+        place: &str,
+        call: &RawArguments,
+        environment: &Environment,
+        memory: u64,
+    ) -> Result<Self> {
+        let path = PathBuf::from(place);
+        let content = file::parse(text, &path)?;
+        let layers = Layers { flags: call, environment, file: Some((path, content)) };
+        let resolver = Resolver { layers, notices: Vec::new(), defaults: Defaults::of_function(memory) };
+        resolver.resolve(Command::Step(StepName::All))
     }
 
     /// The source, or what to do when there is none.
@@ -267,6 +304,16 @@ pub fn wants_json(flags: &RawArguments, environment: &Environment) -> bool {
     layers.given("log-format").is_some_and(|given| given.text() == "json")
 }
 
+/// What a function logs, before there is a job whose settings say it.
+///
+/// # Errors
+/// Bad input for a level that is none.
+pub fn function_log_level(environment: &Environment) -> Result<Level> {
+    let layers = Layers { flags: &RawArguments::default(), environment, file: None };
+    let resolver = Resolver { layers, notices: Vec::new(), defaults: Defaults::OF_A_PROCESS };
+    Ok(resolver.word("log-level", LOG_LEVELS, &LEVELS)?.unwrap_or(Level::INFO))
+}
+
 fn missing(name: &str) -> Error {
     let variable = layer::find(name).map(layer::Setting::variable).unwrap_or_default();
     Error::bad_input(format!(
@@ -278,6 +325,39 @@ fn missing(name: &str) -> Error {
 struct Resolver<'a> {
     layers: Layers<'a>,
     notices: Vec<String>,
+    defaults: Defaults,
+}
+
+/// What is so when nobody says otherwise, where it depends on what runs.
+struct Defaults {
+    lease: Duration,
+    save_interval_on_s3: Duration,
+    memory: u64,
+    max_readers: u32,
+    max_writers: u32,
+}
+
+impl Defaults {
+    const OF_A_PROCESS: Self = Self {
+        lease: DEFAULT_LEASE,
+        save_interval_on_s3: DEFAULT_SAVE_INTERVAL_ON_S3,
+        memory: DEFAULT_MEMORY,
+        max_readers: DEFAULT_MAX_READERS,
+        max_writers: DEFAULT_MAX_WRITERS,
+    };
+
+    /// A function of this size. Nobody waits at a terminal for one that died, and each of hundreds saves for itself; it has
+    /// a lane and a core or two, and the connections of all of them are the servers' to bear.
+    fn of_function(memory: u64) -> Self {
+        Self {
+            lease: Duration::from_secs(60),
+            save_interval_on_s3: Duration::from_secs(10),
+            // The rest is for the program and what the system keeps.
+            memory: (memory / 4 * 3).clamp(*MEMORY_RANGE.start(), *MEMORY_RANGE.end()),
+            max_readers: 4,
+            max_writers: 4,
+        }
+    }
 }
 
 impl Resolver<'_> {
@@ -303,14 +383,14 @@ impl Resolver<'_> {
                 "--drop-committed goes with --existing drop only; existing collections are set to `{existing}`"
             )));
         }
-        let lease = self.duration("lease", LEASE_RANGE)?.unwrap_or(DEFAULT_LEASE);
+        let lease = self.duration("lease", LEASE_RANGE)?.unwrap_or(self.defaults.lease);
         let quiet = self.layers.flags.quiet;
-        let levels = [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE];
         let default_level = if quiet { Level::WARN } else { Level::INFO };
         let (db, collection) = DEFAULT_CHECKPOINT_NAMESPACE;
         Ok(Settings {
             job,
             s3_endpoint: self.parsed("s3-endpoint", parse_endpoint)?,
+            expected_bucket_owner: self.parsed("expected-bucket-owner", parse_account)?,
             read: self.read(cluster.is_some() && source.is_none())?,
             source,
             cluster,
@@ -351,16 +431,18 @@ impl Resolver<'_> {
             against: self.against()?,
             partition_size: self.size("partition-size", PARTITION_SIZE_RANGE)?.unwrap_or(DEFAULT_PARTITION_SIZE),
             lanes_per_shard: self.number("lanes-per-shard", LANES_PER_SHARD_RANGE)?.unwrap_or(1),
+            max_lanes: self.number("max-lanes", MAX_LANES_RANGE)?.unwrap_or(DEFAULT_MAX_LANES),
             read_order: self.word("read-order", READ_ORDER, &ReadOrder::ALL)?.unwrap_or_default(),
             read_preference: self.word("read-preference", READ_PREFERENCE, &ReadPreference::ALL)?.unwrap_or_default(),
-            memory: self.size("memory", MEMORY_RANGE)?.unwrap_or(DEFAULT_MEMORY),
-            max_readers: self.number("max-readers", READERS_RANGE)?.unwrap_or(DEFAULT_MAX_READERS) as usize,
-            max_writers: self.number("max-writers", WRITERS_RANGE)?.unwrap_or(DEFAULT_MAX_WRITERS) as usize,
+            memory: self.size("memory", MEMORY_RANGE)?.unwrap_or(self.defaults.memory),
+            max_readers: self.number("max-readers", READERS_RANGE)?.unwrap_or(self.defaults.max_readers) as usize,
+            max_writers: self.number("max-writers", WRITERS_RANGE)?.unwrap_or(self.defaults.max_writers) as usize,
             rate_limits: RateLimits {
                 documents: self.rate_limit(Quantity::Documents)?,
                 bytes: self.rate_limit(Quantity::Bytes)?,
             },
             time_budget: self.duration("time-budget", SHORTEST_TIME_BUDGET..=Duration::MAX)?,
+            margin: self.duration("margin", MARGIN_RANGE)?.unwrap_or(DEFAULT_MARGIN),
             save_interval: self.save_interval(&state, lease)?,
             lease,
             takeover: self.layers.flags.takeover,
@@ -369,7 +451,7 @@ impl Resolver<'_> {
             namespace: self.parsed("namespace", Namespace::parse_valid)?,
             http: self.parsed("http", http::address::parse)?,
             log_format: self.word("log-format", LOG_FORMATS, &[LogFormat::Text, LogFormat::Json])?.unwrap_or_default(),
-            log_level: self.word("log-level", LOG_LEVELS, &levels)?.unwrap_or(default_level),
+            log_level: self.word("log-level", LOG_LEVELS, &LEVELS)?.unwrap_or(default_level),
             quiet,
             notices: self.notices,
             state,
@@ -471,7 +553,7 @@ impl Resolver<'_> {
         let Some(interval) = self.duration("save-interval", SHORTEST_SAVE_INTERVAL..=Duration::MAX)? else {
             let default = match state {
                 StateUrl::Folder(_) => DEFAULT_SAVE_INTERVAL_IN_A_FOLDER,
-                StateUrl::S3 { .. } => DEFAULT_SAVE_INTERVAL_ON_S3,
+                StateUrl::S3 { .. } => self.defaults.save_interval_on_s3,
             };
             return Ok(default.min(longest));
         };
@@ -636,6 +718,13 @@ fn parse_state(text: &str) -> Result<StateUrl, String> {
         );
     }
     Ok(StateUrl::S3 { bucket: bucket.to_owned(), prefix: prefix.to_owned() })
+}
+
+fn parse_account(text: &str) -> Result<String, String> {
+    match text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        true => Ok(text.to_owned()),
+        false => Err("an AWS account is a number of 12 digits".to_owned()),
+    }
 }
 
 fn parse_endpoint(text: &str) -> Result<String, String> {

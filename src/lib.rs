@@ -46,6 +46,7 @@ pub mod http;
 pub mod journal;
 #[cfg(test)]
 mod layout;
+pub mod lambda;
 pub mod limits;
 pub mod model;
 pub mod mongo;
@@ -60,4 +61,6 @@ pub mod state;
 pub mod status;
 pub mod steps;
 pub mod stop;
+pub mod tally;
+pub mod tasks;
 pub mod telemetry;

@@ -84,6 +84,7 @@ fn every_setting_can_be_given_in_every_place_that_it_has() {
         ("job", "shop"),
         ("state", "s3://bucket/some/jobs/"),
         ("s3-endpoint", "http://127.0.0.1:9000/"),
+        ("expected-bucket-owner", "123456789012"),
         ("source", "mongodb://a/"),
         ("target", "mongodb://b/"),
         ("source-ca", ca.to_str().unwrap()),
@@ -109,6 +110,7 @@ fn every_setting_can_be_given_in_every_place_that_it_has() {
         ("against", "source"),
         ("partition-size", "1.5GB"),
         ("lanes-per-shard", "3"),
+        ("max-lanes", "40"),
         ("read", "mongos"),
         ("checkpoint-mode", "change-stream"),
         ("read-order", "natural"),
@@ -119,6 +121,7 @@ fn every_setting_can_be_given_in_every_place_that_it_has() {
         ("max-documents-per-second", "500"),
         ("max-bytes-per-second", "20MB"),
         ("time-budget", "13m"),
+        ("margin", "45s"),
         ("save-interval", "1s"),
         ("lease", "20s"),
         ("http", ":9216"),
@@ -141,6 +144,8 @@ fn every_setting_can_be_given_in_every_place_that_it_has() {
             "{place}"
         );
         assert_eq!(settings.s3_endpoint.as_deref(), Some("http://127.0.0.1:9000"), "{place}");
+        assert_eq!(settings.expected_bucket_owner.as_deref(), Some("123456789012"), "{place}");
+        assert_eq!((settings.max_lanes, settings.margin), (40, Duration::from_secs(45)), "{place}");
         assert_eq!(settings.source().unwrap().expose(), "mongodb://a/", "{place}");
         assert_eq!(settings.target().unwrap().expose(), "mongodb://b/", "{place}");
         assert_eq!((&settings.source_ca, &settings.target_ca), (&Some(ca.clone()), &Some(ca.clone())), "{place}");
@@ -333,6 +338,9 @@ fn bad_input() {
         (&["step", "all", "--rename", "a:b", "--rename", "a:c"], &[], "", &["`a` is renamed twice"]),
         (STEP_ALL, &[("MONGOFERRY_RENAME", "a:b,a:c")], "", &["MONGOFERRY_RENAME:", "renamed twice"]),
         (&["step", "all", "--rename", "a:local"], &[], "", &["`local` belongs to the server"]),
+        (&["step", "all", "--expected-bucket-owner", "me"], &[], "", &["--expected-bucket-owner me:", "12 digits"]),
+        (&["step", "all", "--max-lanes", "0"], &[], "", &["--max-lanes 0:", "from 1 to 1000"]),
+        (&["step", "all", "--margin", "1s"], &[], "", &["--margin 1s:", "from 2s to 10m"]),
         (&["step", "all", "--lanes-per-shard", "0"], &[], "", &["--lanes-per-shard 0:", "from 1 to 1000"]),
         (&["step", "all", "--partition-size", "4KB"], &[], "", &["--partition-size 4KB:", "from 4KiB to 1TiB"]),
         (STEP_ALL, &[], "partition-size = '-5MB'", &["`partition-size = \"-5MB\"`", "not a size"]),

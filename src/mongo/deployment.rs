@@ -1,6 +1,7 @@
 //! Connecting to a deployment, and finding out what it is.
 
 use super::Comment;
+use super::clients;
 use super::cursor::Cursor;
 use super::failure::{Side, code, code_of};
 use super::read_from::ReadFrom;
@@ -116,13 +117,7 @@ impl Deployment {
         let connector = Connector::new(&options);
         let seeds = options.hosts.iter().map(ToString::to_string).collect();
         let direct = options.hosts.first().filter(|_| options.direct_connection == Some(true)).cloned();
-        let client = Client::with_options(options.clone()).map_err(|error| failed(&error))?;
-
-        let admin = client.database("admin");
-        let hello = admin
-            .run_command(doc! { "hello": 1, "comment": Bson::from(&comment) })
-            .await
-            .map_err(|error| failed(&error))?;
+        let (client, hello) = greeted(&options, &comment).await.map_err(|error| failed(&error))?;
         let wire_version = hello.get_i32("maxWireVersion").unwrap_or(0);
         if wire_version < OLDEST_WIRE_VERSION {
             return Err(Error::bad_input(format!(
@@ -419,6 +414,25 @@ async fn cluster_id(client: &Client, hello: &Document, comment: &Comment) -> Res
 }
 
 /// What a reply to `hello` says of limits.
+/// A client, and what the server said to its greeting.
+async fn greeted(options: &ClientOptions, comment: &Comment) -> Result<(Client, Document), DriverError> {
+    let greet = async |client: &Client| {
+        let hello = doc! { "hello": 1, "comment": Bson::from(comment) };
+        client.database("admin").run_command(hello).await
+    };
+    let (client, is_kept) = clients::client(options)?;
+    match greet(&client).await {
+        // Its connections may have died while nobody used them.
+        Err(_) if is_kept => {
+            clients::forget(options);
+            let (client, _) = clients::client(options)?;
+            let hello = greet(&client).await?;
+            Ok((client, hello))
+        }
+        hello => Ok((client, hello?)),
+    }
+}
+
 fn limits(hello: &Document) -> Limits {
     let usual = Limits::default();
     let limit = |name: &str, usual: usize| {

@@ -47,6 +47,8 @@ pub struct S3Settings {
     pub prefix: String,
     /// The server, when it is not AWS: an `http://` or `https://` URL. Addressed path-style.
     pub endpoint: Option<String>,
+    /// The AWS account that the bucket must belong to; any when none. A name that was given up can be taken by anybody.
+    pub owner: Option<String>,
     /// What to call this in messages.
     pub url: String,
 }
@@ -110,6 +112,7 @@ impl S3Store {
         self.client
             .put_object()
             .bucket(&self.settings.bucket)
+            .set_expected_bucket_owner(self.settings.owner.clone())
             .key(self.full(key))
             .content_type(if key.ends_with(".json") { "application/json" } else { "application/octet-stream" })
             .body(ByteStream::from(body))
@@ -202,6 +205,7 @@ impl StateStore for S3Store {
     async fn get(&self, key: &str) -> Result<Option<Object>, StoreError> {
         check_key(key)?;
         let request = self.client.get_object().bucket(&self.settings.bucket).key(self.full(key));
+        let request = request.set_expected_bucket_owner(self.settings.owner.clone());
         let answer = match request.send().await {
             Ok(answer) => answer,
             Err(error) if error.as_service_error().is_some_and(|error| error.is_no_such_key()) => return Ok(None),
@@ -239,6 +243,7 @@ impl StateStore for S3Store {
         check_prefix(prefix)?;
         let root = self.full("");
         let request = self.client.list_objects_v2().bucket(&self.settings.bucket).prefix(self.full(prefix));
+        let request = request.set_expected_bucket_owner(self.settings.owner.clone());
         let mut pages = request.into_paginator().send();
         let mut keys = Vec::new();
         while let Some(page) = pages.next().await {
@@ -433,6 +438,7 @@ mod tests {
         let settings = S3Settings {
             bucket: "bucket".to_owned(),
             prefix: "pre/fix".to_owned(),
+            owner: None,
             endpoint: Some(endpoint.to_owned()),
             url: "s3://bucket/pre/fix".to_owned(),
         };

@@ -1,0 +1,268 @@
+//! The function: the same binary, called by AWS Lambda for one step of a job, or a part of one, at a time.
+//!
+//! ```text
+//!  event ─▶ settings from the state store ─▶ secrets ─▶ driver::run_step ─▶ result
+//!                                                            └─ error ─▶ failure.json, then to whoever called
+//! ```
+//!
+//! What holds here beside what always holds:
+//!
+//! - An invocation begins to stop `margin` before its deadline, and says `yield`, which is a result and not an error.
+//! - Nothing of an invocation goes on once it has answered ([`crate::tasks`]): the sandbox is frozen then, and may be thawed
+//!   for another one when the work has long been another worker's.
+//! - What is kept from one invocation to the next is connections, never knowledge about a job.
+
+pub mod event;
+mod metrics;
+mod reply;
+mod sandbox;
+
+use crate::clock;
+use crate::config::Settings;
+use crate::config::layer::RawArguments;
+use crate::context::Context;
+use crate::driver::{self, Named};
+use crate::environment::Environment;
+use crate::error::{Error, Kind, Result};
+use crate::model::failure::Failure;
+use crate::model::step::Step;
+use crate::state::document::Documents;
+use crate::state::{failure, items, pages};
+use crate::stop::{Reason, Stop};
+use crate::tally::Tallied;
+use crate::{output, redact, tasks};
+use event::{Call, Event, Execution};
+use futures_util::FutureExt;
+use lambda_runtime::{Diagnostic, LambdaEvent, Runtime, service_fn};
+use reply::Lanes;
+use sandbox::Sandbox;
+use serde_json::Value;
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+use tracing::Instrument;
+
+/// For how long the tasks of an invocation are waited for that were told to end: they end at once, unless the process
+/// gets no time to.
+const TASKS_LIMIT: Duration = Duration::from_secs(5);
+
+/// Less than this is not enough to connect and claim.
+const SHORTEST_WORK: Duration = Duration::from_secs(1);
+
+/// Serves invocations until the sandbox is taken down.
+///
+/// # Errors
+/// Those of starting; the runtime's when Lambda does not answer.
+pub fn serve(environment: Environment) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::internal(format!("the runtime does not start: {error}")))?;
+    let sandbox = Sandbox::new(environment);
+    let serving = Runtime::new(service_fn(|event: LambdaEvent<Value>| serve_one(&sandbox, event))).run();
+    runtime.block_on(serving).map_err(|error| Error::internal(format!("Lambda's runtime interface fails: {error}")))
+}
+
+/// Serves one invocation: whatever happens in it, it is answered, and nothing of it is left.
+async fn serve_one(sandbox: &Sandbox, event: LambdaEvent<Value>) -> std::result::Result<Value, Diagnostic> {
+    let began = clock::monotonic();
+    let (payload, invocation) = event.into_parts();
+    let request = invocation.request_id.clone();
+    let time = left_until(invocation.deadline);
+    let memory = u64::try_from(invocation.env_config.memory).unwrap_or(0) << 20;
+    let parsed = Event::parse(&payload);
+    let span = match &parsed {
+        Ok(Event::Step(call)) => span(call, &request),
+        _ => tracing::error_span!("invocation", request),
+    };
+    let answered = async {
+        // The panic has printed its line by the time that it arrives here.
+        let caught = AssertUnwindSafe(answer(sandbox, parsed, &request, time, memory)).catch_unwind().await;
+        let panicked = || Error::internal("a panic, which the log has (a defect; please report)");
+        let answered = caught.unwrap_or_else(|_| Answered::failed(panicked()));
+        if let (Some(call), Err(error)) = (&answered.call, &answered.result) {
+            report(sandbox, call, &request, error).await;
+        }
+        if tokio::time::timeout(TASKS_LIMIT, tasks::all_ended()).await.is_err() {
+            // To answer now would leave them to go on at another time. All of it is done again by the next invocation.
+            tracing::error!("{} tasks of this invocation do not end; the sandbox is given up", tasks::left());
+            std::process::exit(1);
+        }
+        answered
+    };
+    let answered = answered.instrument(span).await;
+    if let Some(call) = &answered.call {
+        let is_yield = answered.result.as_ref().is_ok_and(reply::is_yield);
+        let (failed, took) = (answered.result.is_err(), began.elapsed());
+        output::result_json(&metrics::embedded(call, &answered.tallied, is_yield, failed, took, clock::wall_seconds()))
+            .unwrap_or_else(|error| tracing::warn!("metrics were not written: {error}"));
+    }
+    answered.result.map_err(|error| Diagnostic {
+        error_type: error.kind().name().to_owned(),
+        error_message: redact::redact(&error.to_string()).into_owned(),
+    })
+}
+
+/// What came of an invocation.
+struct Answered {
+    /// Of which step; none for what is no step, or not to be read.
+    call: Option<Call>,
+    tallied: Tallied,
+    result: Result<Value>,
+}
+
+impl Answered {
+    fn failed(error: Error) -> Self {
+        Self { call: None, tallied: Tallied::default(), result: Err(error) }
+    }
+}
+
+fn span(call: &Call, request: &str) -> tracing::Span {
+    use tracing::field::{Empty, display};
+    let (job, step) = (call.job.as_str(), call.step.name());
+    let span = tracing::error_span!("invocation", job, step, shard = Empty, lane = Empty, namespace = Empty, request);
+    if let Some((shard, lane)) = &call.lane {
+        span.record("shard", shard).record("lane", lane);
+    }
+    if let Some(namespace) = &call.namespace {
+        span.record("namespace", display(namespace));
+    }
+    span
+}
+
+/// How long it is until a moment, in milliseconds since 1970. Lambda gives no other measure of it.
+fn left_until(deadline: u64) -> Duration {
+    Duration::from_millis(deadline.saturating_sub(clock::wall_milliseconds()))
+}
+
+async fn answer(
+    sandbox: &Sandbox,
+    event: Result<Event>,
+    request: &str,
+    time: Duration,
+    memory: u64,
+) -> Answered {
+    match event {
+        Err(error) => Answered::failed(error),
+        Ok(Event::Execution(execution)) => {
+            let result = record(sandbox, &execution, request).await;
+            Answered { call: None, tallied: Tallied::default(), result: result.map(|()| reply::recorded()) }
+        }
+        Ok(Event::Step(call)) => {
+            let (tallied, result) = match open(sandbox, &call, time, memory).await {
+                Err(error) => (Tallied::default(), Err(error)),
+                Ok((context, budget)) => {
+                    let result = run(&context, &call, budget).await;
+                    (context.tally.so_far(), result)
+                }
+            };
+            Answered { call: Some(call), tallied, result }
+        }
+    }
+}
+
+/// What the step works with: its settings as the state store has them, and for how long.
+async fn open(sandbox: &Sandbox, call: &Call, time: Duration, memory: u64) -> Result<(Context, Duration)> {
+    let settings = sandbox.settings(call, memory).await?;
+    for notice in &settings.notices {
+        tracing::warn!("{notice}");
+    }
+    let budget = time.checked_sub(settings.margin).filter(|budget| *budget >= SHORTEST_WORK).ok_or_else(|| {
+        Error::bad_input(format!(
+            "the function has {} s for an invocation, and the margin is {} s; raise the function's time-out, or lower margin",
+            time.as_secs(),
+            settings.margin.as_secs()
+        ))
+    })?;
+    let context = Context::on(sandbox.store().await?, settings, Stop::default());
+    Ok((context, budget))
+}
+
+async fn run(context: &Context, call: &Call, budget: Duration) -> Result<Value> {
+    let asked_to_stop = async {
+        tokio::time::sleep(budget).await;
+        context.stop.request(Reason::TimeBudget);
+        std::future::pending::<Infallible>().await
+    };
+    let outcome = tokio::select! {
+        outcome = driver::run_step(context, call.step, Named::ByMachine) => outcome?,
+        never = asked_to_stop => match never {},
+    };
+    let lanes = match (&outcome, call.step) {
+        (driver::Outcome::Done { .. }, Step::Plan) => Some(Lanes {
+            planned: pages::read_plan(&context.documents).await?.lanes.len(),
+            at_once: context.settings.max_lanes,
+            items: items::folder(&context.settings.state, &context.settings.job),
+        }),
+        _ => None,
+    };
+    Ok(reply::of(&outcome, lanes))
+}
+
+/// Says of a failure what can be said in the log, and writes it down where `status` looks.
+async fn report(sandbox: &Sandbox, call: &Call, request: &str, error: &Error) {
+    let kind = error.kind().name();
+    if matches!(error.kind(), Kind::Busy | Kind::Fenced) {
+        // Another worker is at it: that is no failure of the job.
+        tracing::warn!(kind, "{error}");
+        return;
+    }
+    tracing::error!(kind, "{error}");
+    let part = match (&call.lane, &call.namespace) {
+        (Some((shard, lane)), _) => Some(format!("{shard}/{lane}")),
+        (None, namespace) => namespace.as_ref().map(ToString::to_string),
+    };
+    let failure = Failure {
+        at: clock::wall(),
+        step: Some(call.step),
+        part,
+        kind: kind.to_owned(),
+        message: redact::redact(&error.to_string()).into_owned(),
+        request: request.to_owned(),
+    };
+    write_down(sandbox, call.job.as_str(), failure).await;
+}
+
+/// An execution ended badly: perhaps before the function could say why.
+async fn record(sandbox: &Sandbox, execution: &Execution, request: &str) -> Result<()> {
+    let Execution { job, name, status, why } = execution;
+    tracing::error!(job = job.as_str(), "execution {name} of the state machine is {status}: {why}");
+    let why = if why.is_empty() { String::new() } else { format!(": {why}") };
+    let failure = Failure {
+        at: clock::wall(),
+        step: None,
+        part: None,
+        kind: status.clone(),
+        message: redact::redact(&format!("execution {name} of the state machine is {status}{why}")).into_owned(),
+        request: request.to_owned(),
+    };
+    let documents = Documents::new(sandbox.store().await?, job.as_str());
+    failure::write(&documents, failure).await
+}
+
+/// Best effort: the error itself is what the caller hears of.
+async fn write_down(sandbox: &Sandbox, job: &str, failure: Failure) {
+    let written = async { failure::write(&Documents::new(sandbox.store().await?, job), failure).await };
+    if let Err(unsaved) = written.await {
+        tracing::warn!("the failure was not written into the state: {unsaved}");
+    }
+}
+
+/// The settings of a job, as `mongoferry start` has put them into the state store.
+fn no_settings(documents: &Documents, key: &str) -> Error {
+    Error::bad_input(format!("{} is missing; put it there with `mongoferry start`", documents.name(key)))
+}
+
+/// Resolves what is stored of a job for this call.
+fn resolve(text: &str, place: &str, call: &Call, environment: &Environment, memory: u64) -> Result<Settings> {
+    let mut said = RawArguments::default();
+    said.set("job", [&call.job.to_string()]);
+    if let Some((shard, lane)) = &call.lane {
+        said.set("shard", [shard]);
+        said.set("lane", [&lane.to_string()]);
+    }
+    if let Some(namespace) = &call.namespace {
+        said.set("namespace", [&namespace.to_string()]);
+    }
+    Settings::resolve_stored(text, place, &said, environment, memory)
+}
