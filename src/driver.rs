@@ -95,8 +95,11 @@ pub async fn run_step(context: &Context, step: Step, named: Named) -> Result<Out
     }
     let Some(servers) = context.stop.unless(context.connect(step)).await else { return Ok(yielded(context, step)) };
     let servers = servers?;
+    if matches!(step, Step::Copy | Step::Index | Step::Verify) {
+        steps::oplog_window::look(context, &servers.source).await;
+    }
     let outcome = match step {
-        Step::Discover => steps::discover::run(context, &servers).await,
+        Step::Discover => steps::discover::run(context, &servers, named).await,
         Step::Plan => steps::plan::run(context, &servers).await,
         Step::Prepare => steps::prepare::run(context, &servers).await,
         Step::Copy => steps::copy::run(context, &servers, named).await,

@@ -216,7 +216,7 @@ async fn report(sandbox: &Sandbox, call: &Call, request: &str, error: &Error) {
         at: clock::wall(),
         step: Some(call.step),
         part,
-        kind: kind.to_owned(),
+        error: kind.to_owned(),
         message: redact::redact(&error.to_string()).into_owned(),
         request: request.to_owned(),
     };
@@ -232,7 +232,7 @@ async fn record(sandbox: &Sandbox, execution: &Execution, request: &str) -> Resu
         at: clock::wall(),
         step: None,
         part: None,
-        kind: status.clone(),
+        error: status.clone(),
         message: redact::redact(&format!("execution {name} of the state machine is {status}{why}")).into_owned(),
         request: request.to_owned(),
     };

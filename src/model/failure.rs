@@ -15,8 +15,8 @@ pub struct Failure {
     /// In which lane (`rs0/3`) or at which collection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part: Option<String>,
-    /// The error's kind, or the status of the state machine's execution.
-    pub kind: String,
+    /// The error's name, or the status of the state machine's execution.
+    pub error: String,
     /// Its message, without secrets.
     pub message: String,
     /// The invocation's request id, by which the log is found.
@@ -26,11 +26,11 @@ pub struct Failure {
 impl Failure {
     /// In a line.
     pub fn text(&self) -> String {
-        let Self { kind, message, .. } = self;
+        let Self { error, message, .. } = self;
         match (self.step, &self.part) {
             (None, _) => message.clone(),
-            (Some(step), None) => format!("{step}: {kind}: {message}"),
-            (Some(step), Some(part)) => format!("{step} of {part}: {kind}: {message}"),
+            (Some(step), None) => format!("{step}: {error}: {message}"),
+            (Some(step), Some(part)) => format!("{step} of {part}: {error}: {message}"),
         }
     }
 }

@@ -262,6 +262,16 @@ impl Deployment {
         Ok(available)
     }
 
+    /// How many connections more the server takes.
+    ///
+    /// # Errors
+    /// The driver's, also where the right to `serverStatus` is missing.
+    pub async fn available_connections(&self) -> Result<u64, DriverError> {
+        let status = self.run("admin", doc! { "serverStatus": 1, "repl": 0, "metrics": 0, "locks": 0 }).await?;
+        let available = status.get_document("connections").and_then(|connections| connections.get_i32("available"));
+        Ok(available.map_or(u64::MAX, |available| u64::try_from(available).unwrap_or(0)))
+    }
+
     /// Whether writes can be told to keep `Timestamp(0, 0)`.
     pub fn keeps_empty_timestamps(&self) -> bool {
         self.version.keeps_empty_timestamps()
