@@ -49,10 +49,8 @@ impl Context {
     /// # Errors
     /// Bad input for a store that cannot be used.
     pub async fn open(settings: Settings, stop: Stop) -> Result<Self> {
-        let s3 = S3Options {
-            endpoint: settings.s3_endpoint.as_deref(),
-            owner: settings.expected_bucket_owner.as_deref(),
-        };
+        let s3 =
+            S3Options { endpoint: settings.s3_endpoint.as_deref(), owner: settings.expected_bucket_owner.as_deref() };
         let store = open_store(&settings.state.to_string(), s3).await?;
         Ok(Self::on(store, settings, stop))
     }

@@ -135,13 +135,7 @@ fn left_until(deadline: u64) -> Duration {
     Duration::from_millis(deadline.saturating_sub(clock::wall_milliseconds()))
 }
 
-async fn answer(
-    sandbox: &Sandbox,
-    event: Result<Event>,
-    request: &str,
-    time: Duration,
-    memory: u64,
-) -> Answered {
+async fn answer(sandbox: &Sandbox, event: Result<Event>, request: &str, time: Duration, memory: u64) -> Answered {
     match event {
         Err(error) => Answered::failed(error),
         Ok(Event::Execution(execution)) => {

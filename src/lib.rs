@@ -44,9 +44,9 @@ pub mod environment;
 pub mod error;
 pub mod http;
 pub mod journal;
+pub mod lambda;
 #[cfg(test)]
 mod layout;
-pub mod lambda;
 pub mod limits;
 pub mod model;
 pub mod mongo;

@@ -96,7 +96,9 @@ fn call(fields: &Map<String, Value>) -> Result<Call> {
         return Err(Error::bad_input(format!("shard and lane go with step copy, not with {step}; leave them out")));
     }
     if namespace.is_some() && !matches!(step, Step::Index | Step::Verify) {
-        return Err(Error::bad_input(format!("a namespace goes with steps index and verify, not with {step}; leave it out")));
+        return Err(Error::bad_input(format!(
+            "a namespace goes with steps index and verify, not with {step}; leave it out"
+        )));
     }
     Ok(Call { step, job, lane, namespace })
 }

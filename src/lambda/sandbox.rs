@@ -3,8 +3,8 @@
 
 use super::event::Call;
 use super::{no_settings, resolve};
-use crate::config::StateUrl;
 use crate::config::Settings;
+use crate::config::StateUrl;
 use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::mongo::clients;
@@ -38,10 +38,8 @@ impl Sandbox {
             let url = get("MONGOFERRY_STATE").ok_or_else(|| {
                 Error::bad_input("the function's environment has no MONGOFERRY_STATE; set it to s3://bucket/prefix")
             })?;
-            let s3 = S3Options {
-                endpoint: get("MONGOFERRY_S3_ENDPOINT"),
-                owner: get("MONGOFERRY_EXPECTED_BUCKET_OWNER"),
-            };
+            let s3 =
+                S3Options { endpoint: get("MONGOFERRY_S3_ENDPOINT"), owner: get("MONGOFERRY_EXPECTED_BUCKET_OWNER") };
             open_store(url, s3).await
         };
         self.store.get_or_try_init(open).await.cloned()
@@ -53,7 +51,8 @@ impl Sandbox {
     /// Bad input when there are no settings of the job, or when they will not do.
     pub async fn settings(&self, call: &Call, memory: u64) -> Result<Settings> {
         let documents = Documents::new(self.store().await?, call.job.as_str());
-        let body = documents.read_bytes(keys::SETTINGS).await?.ok_or_else(|| no_settings(&documents, keys::SETTINGS))?;
+        let body =
+            documents.read_bytes(keys::SETTINGS).await?.ok_or_else(|| no_settings(&documents, keys::SETTINGS))?;
         let place = documents.name(keys::SETTINGS);
         let text = std::str::from_utf8(&body)
             .map_err(|_| Error::bad_input(format!("{place} is no text; put it there with `mongoferry start`")))?;

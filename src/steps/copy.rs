@@ -236,7 +236,8 @@ impl Copying<'_> {
         driver::claimed(context, &key, &claim).await;
         context.journal.flush().await;
         let work = claim.work().await;
-        let span = tracing::error_span!("lane", shard = name.shard, lane = name.within_shard(), epoch = work.lease.epoch.0);
+        let span =
+            tracing::error_span!("lane", shard = name.shard, lane = name.within_shard(), epoch = work.lease.epoch.0);
         let copied = self.copy_claimed(name, &claim).instrument(span).await;
         context.tally.moved(&work.progress.counts(), &claim.work().await.progress.counts());
         match copied {

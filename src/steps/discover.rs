@@ -75,12 +75,7 @@ async fn reach_checkpoint(context: &Context) -> Result<()> {
     Ok(())
 }
 
-async fn discover(
-    context: &Context,
-    servers: &Servers,
-    claim: &Claim<StepProgress>,
-    named: Named,
-) -> Result<Finished> {
+async fn discover(context: &Context, servers: &Servers, claim: &Claim<StepProgress>, named: Named) -> Result<Finished> {
     if servers.source.is_cluster {
         balancer::still_source(context, &servers.source, claim).await?;
     }
