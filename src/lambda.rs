@@ -25,6 +25,7 @@ use crate::driver::{self, Named};
 use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
 use crate::model::failure::Failure;
+use crate::model::size;
 use crate::model::step::Step;
 use crate::state::document::Documents;
 use crate::state::{failure, items, pages};
@@ -160,6 +161,13 @@ async fn open(sandbox: &Sandbox, call: &Call, time: Duration, memory: u64) -> Re
     let settings = sandbox.settings(call, memory).await?;
     for notice in &settings.notices {
         tracing::warn!("{notice}");
+    }
+    if settings.memory > memory {
+        return Err(Error::bad_input(format!(
+            "memory is set to {}, and the function has {}; lower it, leave it out, or enlarge the function",
+            size::show(settings.memory),
+            size::show(memory)
+        )));
     }
     let budget = time.checked_sub(settings.margin).filter(|budget| *budget >= SHORTEST_WORK).ok_or_else(|| {
         Error::bad_input(format!(
