@@ -4,7 +4,7 @@ FEATURES = --features crash-points
 SHELL = bash
 
 .DEFAULT_GOAL := help
-.PHONY: help build check test demo demo-minio kill-test limit-test bench bench-quick bench-profile bench-filter bench-chunks clean cargo
+.PHONY: help build check test aws-test demo demo-minio kill-test limit-test bench bench-quick bench-profile bench-filter bench-chunks clean cargo
 
 help: ## list the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,16 +20,23 @@ check: cargo ## format, lints, and the tests of pure logic: under a minute when 
 	$(CARGO) clippy $(FEATURES) --all-targets -- -D warnings
 	$(CARGO) test $(FEATURES) --lib --test protocol --test benchmark
 
-# MinIO takes the longest to install, so that begins first and goes on beside cargo's build.
+# MinIO and moto take the longest to install, so that begins first and goes on beside cargo's build.
 test: cargo ## all tests, on real servers, which are installed when they are missing
 	@set -euo pipefail; \
 	infra/local/install.sh minio >/dev/null & minio=$$!; \
-	trap 'kill $$minio 2>/dev/null || true' EXIT; \
+	infra/local/install.sh moto >/dev/null & moto=$$!; \
+	{ infra/local/install.sh linters && infra/local/install.sh asl-validator; } >/dev/null & linters=$$!; \
+	trap 'kill $$minio $$moto $$linters 2>/dev/null || true' EXIT; \
 	infra/local/install.sh mongod >/dev/null; \
 	$(CARGO) test $(FEATURES) --no-run; \
 	wait $$minio; \
+	wait $$moto; \
+	wait $$linters; \
 	trap - EXIT; \
 	$(CARGO) test $(FEATURES)
+
+aws-test: cargo ## build the function, deploy it to an AWS on this machine, copy two shards through it: a quarter of an hour
+	@infra/aws/aws-test.sh
 
 demo: cargo ## copy real data between two real servers, be killed on the way, go on, show the result
 	@infra/local/demo.sh folder

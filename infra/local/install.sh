@@ -3,6 +3,11 @@
 #
 #   install.sh mongod [VERSION]   the path of a mongod binary
 #   install.sh minio              the path of a MinIO binary
+#   install.sh moto               the path of a Python that has moto: `PYTHON -m moto.server -p PORT`
+#   install.sh linters            the path of a Python that has what looks at template.yaml and statemachine/
+#   install.sh asl-validator      the path of a script for node: `node SCRIPT --json-path FILE`
+#   install.sh ministack          the path of a Python that has MiniStack: `PYTHON -m ministack`
+#   install.sh sam                the path of a Python that has SAM, cargo-lambda beside it: `PYTHON -m samcli`
 #   install.sh cities             the path of cities1000.json
 #
 # Only the path goes to stdout. What is installed lies in a cache of the user, keyed by version: filled once, by a
@@ -13,6 +18,7 @@ default_mongod=6.0.5
 minio_version=v0.0.0-20260212201848-7aac2a2c5b7c
 cities_version=3.0.2
 cache="${XDG_CACHE_HOME:-$HOME/.cache}/mongoferry"
+here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 scratch=''
 
 say() { printf 'install: %s\n' "$*" >&2; }
@@ -21,7 +27,7 @@ fail() {
   exit 1
 }
 usage() {
-  printf 'usage: %s mongod [4.4|6.0.5|6.0.27] | minio | cities\n' "${0##*/}" >&2
+  printf 'usage: %s mongod [4.4|6.0.5|6.0.27] | minio | moto | linters | asl-validator | ministack | sam | cities\n' "${0##*/}" >&2
   exit 2
 }
 cleanup() { if [ -n "$scratch" ]; then rm -rf "$scratch"; fi; }
@@ -182,6 +188,60 @@ install_minio() {
   printf '%s\n' "$binary"
 }
 
+# The Python of a virtual environment with what is in NAME.txt beside this script. It is named after all that is in it, so
+# that another pin is another one; it is made aside and moved, which its Python (not its scripts) survives.
+#
+# install_python_tools NAME MODULE…: the modules must load.
+install_python_tools() {
+  local name="$1" requirements entry python module
+  local way_out='see https://packaging.python.org/en/latest/guides/installing-using-pip-and-virtual-environments'
+  shift
+  requirements="$here/$name.txt"
+  entry="$cache/$name-$(cksum <"$requirements" | cut -d' ' -f1)"
+  python="$entry/venv/bin/python"
+  if [ -x "$python" ]; then
+    printf '%s\n' "$python"
+    return
+  fi
+  find_pip "$way_out"
+  begin_fill "$entry"
+  if [ ! -x "$python" ]; then
+    say "installing $name from PyPI"
+    python3 -m venv "$scratch/venv" >&2 9>&- ||
+      fail "python3 cannot make a virtual environment; install it (apt install python3-venv), or $way_out"
+    "$scratch/venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --only-binary=:all: \
+      --requirement "$requirements" >&2 9>&- ||
+      fail "pip could not install $requirements (is there a network? is $(python3 --version) at least 3.10?); try again, or $way_out"
+    for module in "$@"; do
+      "$scratch/venv/bin/python" -c "import $module" >&2 9>&- || fail "the installed $module does not run here; $way_out"
+    done
+    put "$scratch/venv" "$entry/venv"
+  fi
+  printf '%s\n' "$python"
+}
+
+# Its lock file pins all packages.
+install_asl_validator() {
+  local lock="$here/asl-validator/package-lock.json" entry script
+  local way_out='see https://nodejs.org/en/download'
+  entry="$cache/asl-validator-$(cksum <"$lock" | cut -d' ' -f1)"
+  script="$entry/node_modules/asl-validator/dist/bin/asl-validator.js"
+  if [ -e "$script" ]; then
+    printf '%s\n' "$script"
+    return
+  fi
+  command -v npm >/dev/null || fail "npm is needed to install asl-validator; install it (apt install npm), or $way_out"
+  begin_fill "$entry"
+  if [ ! -e "$script" ]; then
+    say 'installing asl-validator from npm'
+    cp "$here/asl-validator/package.json" "$lock" "$scratch"
+    (cd "$scratch" && npm ci --silent --ignore-scripts --no-audit --no-fund >&2 9>&-) ||
+      fail "npm could not install asl-validator (is there a network?); try again, or $way_out"
+    put "$scratch/node_modules" "$entry/node_modules"
+  fi
+  printf '%s\n' "$script"
+}
+
 install_cities() {
   local entry="$cache/cities-$cities_version" file
   file="$entry/cities1000.json"
@@ -201,6 +261,11 @@ install_cities() {
 case "${1:-}" in
   mongod) [ $# -le 2 ] || usage; install_mongod "${2:-}" ;;
   minio) [ $# -eq 1 ] || usage; install_minio ;;
+  moto) [ $# -eq 1 ] || usage; install_python_tools moto moto.server ;;
+  linters) [ $# -eq 1 ] || usage; install_python_tools linters statelint samtranslator cfnlint parliament ;;
+  asl-validator) [ $# -eq 1 ] || usage; install_asl_validator ;;
+  ministack) [ $# -eq 1 ] || usage; install_python_tools ministack ministack ;;
+  sam) [ $# -eq 1 ] || usage; install_python_tools sam samcli ziglang ;;
   cities) [ $# -eq 1 ] || usage; install_cities ;;
   *) usage ;;
 esac

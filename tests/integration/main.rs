@@ -9,6 +9,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod aws_definition;
+mod aws_deployed;
+mod aws_linters;
 mod bad_input;
 mod balancers;
 mod bytes;
@@ -26,6 +29,7 @@ mod mongos_sources;
 mod natural;
 mod order;
 mod partitions;
+mod rights;
 mod routers;
 mod scans;
 mod sharded_targets;
