@@ -20,14 +20,16 @@ check: cargo ## format, lints, and the tests of pure logic: under a minute when 
 	$(CARGO) clippy $(FEATURES) --all-targets -- -D warnings
 	$(CARGO) test $(FEATURES) --lib --test protocol --test benchmark
 
-# MinIO takes the longest to install, so that begins first and goes on beside cargo's build.
+# MinIO and moto take the longest to install, so that begins first and goes on beside cargo's build.
 test: cargo ## all tests, on real servers, which are installed when they are missing
 	@set -euo pipefail; \
 	infra/local/install.sh minio >/dev/null & minio=$$!; \
-	trap 'kill $$minio 2>/dev/null || true' EXIT; \
+	infra/local/install.sh moto >/dev/null & moto=$$!; \
+	trap 'kill $$minio $$moto 2>/dev/null || true' EXIT; \
 	infra/local/install.sh mongod >/dev/null; \
 	$(CARGO) test $(FEATURES) --no-run; \
 	wait $$minio; \
+	wait $$moto; \
 	trap - EXIT; \
 	$(CARGO) test $(FEATURES)
 

@@ -3,6 +3,7 @@
 #
 #   install.sh mongod [VERSION]   the path of a mongod binary
 #   install.sh minio              the path of a MinIO binary
+#   install.sh moto               the path of a Python that has moto: `PYTHON -m moto.server -p PORT`
 #   install.sh cities             the path of cities1000.json
 #
 # Only the path goes to stdout. What is installed lies in a cache of the user, keyed by version: filled once, by a
@@ -21,7 +22,7 @@ fail() {
   exit 1
 }
 usage() {
-  printf 'usage: %s mongod [4.4|6.0.5|6.0.27] | minio | cities\n' "${0##*/}" >&2
+  printf 'usage: %s mongod [4.4|6.0.5|6.0.27] | minio | moto | cities\n' "${0##*/}" >&2
   exit 2
 }
 cleanup() { if [ -n "$scratch" ]; then rm -rf "$scratch"; fi; }
@@ -182,6 +183,33 @@ install_minio() {
   printf '%s\n' "$binary"
 }
 
+# moto stands in for Secrets Manager, Parameter Store and Step Functions. The virtual environment is named after all that is
+# in it, so that another pin is another one; it is made aside and moved, which its Python (not its scripts) survives.
+install_moto() {
+  local requirements entry python
+  local way_out='see https://packaging.python.org/en/latest/guides/installing-using-pip-and-virtual-environments'
+  requirements="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/moto.txt"
+  entry="$cache/moto-$(cksum <"$requirements" | cut -d' ' -f1)"
+  python="$entry/venv/bin/python"
+  if [ -x "$python" ]; then
+    printf '%s\n' "$python"
+    return
+  fi
+  find_pip "$way_out"
+  begin_fill "$entry"
+  if [ ! -x "$python" ]; then
+    say "installing moto from PyPI"
+    python3 -m venv "$scratch/venv" >&2 9>&- ||
+      fail "python3 cannot make a virtual environment; install it (apt install python3-venv), or $way_out"
+    "$scratch/venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --only-binary=:all: \
+      --requirement "$requirements" >&2 9>&- ||
+      fail "pip could not install $requirements (is there a network? is $(python3 --version) at least 3.10?); try again, or $way_out"
+    "$scratch/venv/bin/python" -c 'import moto.server' >&2 9>&- || fail "the installed moto does not run here; $way_out"
+    put "$scratch/venv" "$entry/venv"
+  fi
+  printf '%s\n' "$python"
+}
+
 install_cities() {
   local entry="$cache/cities-$cities_version" file
   file="$entry/cities1000.json"
@@ -201,6 +229,7 @@ install_cities() {
 case "${1:-}" in
   mongod) [ $# -le 2 ] || usage; install_mongod "${2:-}" ;;
   minio) [ $# -eq 1 ] || usage; install_minio ;;
+  moto) [ $# -eq 1 ] || usage; install_moto ;;
   cities) [ $# -eq 1 ] || usage; install_cities ;;
   *) usage ;;
 esac

@@ -1,5 +1,5 @@
-//! Real servers for integration tests: mongod replica sets and MinIO, on free ports of this machine, in temporary
-//! folders.
+//! Servers for integration tests: mongod replica sets, MinIO, and moto for what else AWS has, on free ports of this
+//! machine, in temporary folders.
 //!
 //! The binaries are those that `infra/local/install.sh` finds or installs. A test that only reads and writes its own
 //! databases takes the shared servers ([`shared_source`], [`shared_target`], [`shared_minio`]), which the first test
@@ -347,7 +347,7 @@ impl Minio {
             let arguments =
                 ["server".to_owned(), folder.join("data").display().to_string(), "--address".to_owned(), address(port)];
             let server = Guarded::spawn(&program, &arguments, &environment, &folder)?;
-            match server.wait_until(|| is_healthy(port)) {
+            match server.wait_until(|| is_healthy(port, "/minio/health/ready")) {
                 Ok(()) => return Ok(Minio { port, directory, _server: server }),
                 Err(error) => {
                     complaint = error;
@@ -389,10 +389,59 @@ impl Minio {
     }
 }
 
-fn is_healthy(port: u16) -> bool {
+/// A running moto, which plays Secrets Manager, Parameter Store and Step Functions: it keeps executions, without running
+/// them. It checks no rights. It ends when it is dropped or the process ends.
+#[derive(Debug)]
+pub struct Moto {
+    port: u16,
+    _server: Guarded,
+}
+
+impl Moto {
+    /// Starts moto and waits until it takes requests.
+    pub async fn start() -> Result<Self, Failure> {
+        tokio::task::spawn_blocking(Moto::start_server).await?
+    }
+
+    fn start_server() -> Result<Self, Failure> {
+        let python = install(&["moto"])?;
+        let directory = temporary_directory("moto")?;
+        let folder = directory.join("server");
+        fs::create_dir_all(&folder)?;
+        let mut complaint = Failure::from("not tried");
+        for _ in 0..ATTEMPTS {
+            let port = free_port()?;
+            let arguments =
+                ["-m", "moto.server", "-H", "127.0.0.1", "-p"].map(str::to_owned).into_iter().chain([port.to_string()]);
+            let server = Guarded::spawn(&python, &arguments.collect::<Vec<_>>(), &[], &folder)?;
+            match server.wait_until(|| is_healthy(port, "/moto-api/")) {
+                Ok(()) => return Ok(Moto { port, _server: server }),
+                Err(error) => {
+                    complaint = error;
+                    server.kill_and_keep()?;
+                }
+            }
+        }
+        fs::remove_dir_all(&directory)?;
+        Err(complaint)
+    }
+
+    /// Where it listens, as `AWS_ENDPOINT_URL_SSM` and the like want it.
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", address(self.port))
+    }
+}
+
+/// A moto that tests share; each uses names of its own.
+pub async fn shared_moto() -> Result<&'static Moto, Failure> {
+    static SHARED: OnceCell<Moto> = OnceCell::const_new();
+    SHARED.get_or_try_init(Moto::start).await
+}
+
+fn is_healthy(port: u16, path: &str) -> bool {
     let asked = TcpStream::connect(address(port)).and_then(|mut stream| {
         stream.set_read_timeout(Some(Duration::from_secs(2)))?;
-        write!(stream, "GET /minio/health/ready HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", address(port))?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", address(port))?;
         let mut status = [0; 12];
         stream.read_exact(&mut status)?;
         Ok(status)
