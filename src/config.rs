@@ -1,15 +1,18 @@
-//! From what was given to what is meant: flags, environment and file in, [`Settings`] out.
+//! From what was given to what is meant: flags, environment and file in ([`Configuration`]), [`Settings`] out.
 //!
 //! Everything that can be known to be wrong without asking a server or the store is refused here, in one way: where the
 //! value was given, the value (never a secret one), what is wrong, what would be right. After this nobody looks at a
 //! raw argument again.
 
+mod configuration;
 pub mod file;
 pub mod layer;
+pub mod reference;
+mod stored;
 #[cfg(test)]
 mod tests;
 
-use crate::cli::{Command, StepName};
+use crate::cli::Command;
 use crate::connection_string::ConnectionString;
 use crate::environment::Environment;
 use crate::error::{Error, Result};
@@ -27,10 +30,12 @@ use layer::{
     AGAINST, CHECKPOINT_MODES, CREATE_INDEX, EXISTING, Given, LOG_FORMATS, LOG_LEVELS, Layers, ON_CONFLICT, ORPHANS,
     Places, READ, READ_ORDER, READ_PREFERENCE, RawArguments, SETTINGS, VERIFY, YES_NO, nearest,
 };
+use reference::{Contents, Reference};
+pub use configuration::Configuration;
 use std::fmt;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 use tracing::Level;
 
@@ -257,35 +262,6 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Decides what is meant. `directory` is where the file is looked for: the working directory, but in tests.
-    pub fn resolve(
-        command: Command,
-        flags: &RawArguments,
-        environment: &Environment,
-        directory: &Path,
-    ) -> Result<Self> {
-        let mut layers = Layers { flags, environment, file: None };
-        let named = layers.given("config");
-        layers.file = file::read(named.as_ref().map(Given::text), directory)?;
-        Resolver { layers, notices: Vec::new(), defaults: Defaults::OF_A_PROCESS }.resolve(command)
-    }
-
-    /// The same for a function: from what is stored of a job, and what the function's environment says of the store.
-    /// `memory` is the function's size in bytes, `place` where the text was read.
-    pub fn resolve_stored(
-        text: &str,
-        place: &str,
-        call: &RawArguments,
-        environment: &Environment,
-        memory: u64,
-    ) -> Result<Self> {
-        let path = PathBuf::from(place);
-        let content = file::parse(text, &path)?;
-        let layers = Layers { flags: call, environment, file: Some((path, content)) };
-        let resolver = Resolver { layers, notices: Vec::new(), defaults: Defaults::of_function(memory) };
-        resolver.resolve(Command::Step(StepName::All))
-    }
-
     /// The source, or what to do when there is none.
     pub fn source(&self) -> Result<&ConnectionString> {
         self.source.as_ref().ok_or_else(|| missing("source"))
@@ -300,7 +276,7 @@ impl Settings {
 /// Whether errors should be JSON, for those that come up before there are settings. What is wrong with the value itself
 /// is told later.
 pub fn wants_json(flags: &RawArguments, environment: &Environment) -> bool {
-    let layers = Layers { flags, environment, file: None };
+    let layers = Layers { flags: flags.clone(), environment: environment.clone(), file: None };
     layers.given("log-format").is_some_and(|given| given.text() == "json")
 }
 
@@ -309,8 +285,9 @@ pub fn wants_json(flags: &RawArguments, environment: &Environment) -> bool {
 /// # Errors
 /// Bad input for a level that is none.
 pub fn function_log_level(environment: &Environment) -> Result<Level> {
-    let layers = Layers { flags: &RawArguments::default(), environment, file: None };
-    let resolver = Resolver { layers, notices: Vec::new(), defaults: Defaults::OF_A_PROCESS };
+    let layers = Layers { flags: RawArguments::default(), environment: environment.clone(), file: None };
+    let (contents, defaults) = (&Contents::new(), &Defaults::OF_A_PROCESS);
+    let resolver = Resolver { layers: &layers, contents, notices: Vec::new(), defaults };
     Ok(resolver.word("log-level", LOG_LEVELS, &LEVELS)?.unwrap_or(Level::INFO))
 }
 
@@ -323,12 +300,14 @@ fn missing(name: &str) -> Error {
 }
 
 struct Resolver<'a> {
-    layers: Layers<'a>,
+    layers: &'a Layers,
+    contents: &'a Contents,
     notices: Vec<String>,
-    defaults: Defaults,
+    defaults: &'a Defaults,
 }
 
 /// What is so when nobody says otherwise, where it depends on what runs.
+#[derive(Clone)]
 struct Defaults {
     lease: Duration,
     save_interval_on_s3: Duration,
@@ -367,7 +346,8 @@ impl Resolver<'_> {
         let state = self.parsed("state", parse_state)?;
         let state = state.unwrap_or_else(|| StateUrl::Folder(PathBuf::from(DEFAULT_STATE)));
         let source = self.connection_string("source")?;
-        let cluster = self.cluster(command, source.is_some())?;
+        let has_source = self.layers.given("source").is_some();
+        let cluster = self.cluster(command, has_source)?;
         let target = self.connection_string("target")?;
         let (mut source_ca, mut target_ca) = (None, None);
         if command.connects() {
@@ -391,7 +371,7 @@ impl Resolver<'_> {
             job,
             s3_endpoint: self.parsed("s3-endpoint", parse_endpoint)?,
             expected_bucket_owner: self.parsed("expected-bucket-owner", parse_account)?,
-            read: self.read(cluster.is_some() && source.is_none())?,
+            read: self.read(cluster.is_some() && !has_source)?,
             source,
             cluster,
             target,
@@ -570,23 +550,26 @@ impl Resolver<'_> {
         Ok(interval)
     }
 
+    /// None also for a reference whose content is not known.
     fn connection_string(&mut self, name: &str) -> Result<Option<ConnectionString>> {
         let Some(given) = self.layers.given(name) else { return Ok(None) };
-        self.parsed_uri(&given, given.text()).map(Some)
+        self.parsed_uri(&given, given.text())
     }
 
     /// A cluster is its config servers and all its shards, in place of a source; to abandon a job the config servers are
     /// enough. Beside a source they go with a mongos, which nobody can tell before it answers.
     fn cluster(&mut self, command: Command, has_source: bool) -> Result<Option<ClusterUris>> {
         let config = self.connection_string("source-config")?;
-        let shards = match self.layers.given("source-shard") {
-            None => Vec::new(),
-            Some(given) => given.uris().into_iter().map(|uri| self.parsed_uri(&given, uri)).collect::<Result<_>>()?,
-        };
-        match (self.layers.given("source-config"), self.layers.given("source-shard")) {
+        let mut shards = Vec::new();
+        let given = self.layers.given("source-shard");
+        for uri in given.iter().flat_map(Given::uris) {
+            shards.extend(given.as_ref().map(|given| self.parsed_uri(given, uri)).transpose()?.flatten());
+        }
+        let has_shards = given.as_ref().is_some_and(|given| !given.uris().is_empty());
+        match (self.layers.given("source-config"), given) {
             (None, None) => Ok(None),
             _ if has_source => Ok(Some(ClusterUris { config, shards })),
-            (Some(given), _) if shards.is_empty() && command != Command::Abandon => {
+            (Some(given), _) if !has_shards && command != Command::Abandon => {
                 Err(given.refuse("goes with --source-shard for each shard of that cluster"))
             }
             (None, Some(given)) => {
@@ -606,15 +589,25 @@ impl Resolver<'_> {
         }
     }
 
-    fn parsed_uri(&mut self, given: &Given, text: &str) -> Result<ConnectionString> {
-        let parsed = ConnectionString::parse(text).map_err(|reason| given.refuse(reason))?;
+    fn parsed_uri(&mut self, given: &Given, text: &str) -> Result<Option<ConnectionString>> {
+        let parsed = match Reference::parse(text).transpose().map_err(|reason| given.refuse(reason))? {
+            None => ConnectionString::parse(text).map_err(|reason| given.refuse(reason))?,
+            Some(reference) => {
+                let Some(content) = self.contents.get(&reference) else { return Ok(None) };
+                let text = content.text.trim();
+                ConnectionString::parse(text).map_err(|reason| {
+                    let hint = if text.starts_with('{') { "; of a JSON object, name the key: #key behind it" } else { "" };
+                    given.refuse(format!("{reference}: {reason}{hint}"))
+                })?
+            }
+        };
         for option in parsed.weaker_than_majority() {
             self.notices.push(format!(
                 "{}: `{option}` is overridden by majority, since what is not acknowledged by a majority can be rolled back",
                 given.place()
             ));
         }
-        Ok(parsed)
+        Ok(Some(parsed))
     }
 
     fn checkpoint_mode(&self) -> Result<Option<CheckpointMode>> {
@@ -652,13 +645,16 @@ impl Resolver<'_> {
             if tls == Some("false") {
                 return Err("the connection string says tls=false; leave one of them out".to_owned());
             }
-            let content = std::fs::read(text).map_err(|error| format!("cannot be read: {error}"))?;
-            let begins = b"-----BEGIN CERTIFICATE-----";
-            if !content.windows(begins.len()).any(|window| window == begins) {
-                return Err("holds no certificate; it must be a PEM file with `-----BEGIN CERTIFICATE-----`".to_owned());
+            if let Some(reference) = Reference::parse(text).transpose()? {
+                let Some(content) = self.contents.get(&reference) else { return Ok(None) };
+                check_certificates(content.text.as_bytes())?;
+                return Ok(content.file.clone());
             }
-            Ok(PathBuf::from(text))
+            let content = std::fs::read(text).map_err(|error| format!("cannot be read: {error}"))?;
+            check_certificates(&content)?;
+            Ok(Some(PathBuf::from(text)))
         })
+        .map(Option::flatten)
     }
 
     fn patterns(&self, name: &str) -> Result<Vec<Pattern>> {
@@ -692,6 +688,14 @@ impl Resolver<'_> {
             }
         }
     }
+}
+
+fn check_certificates(content: &[u8]) -> Result<(), String> {
+    let begins = b"-----BEGIN CERTIFICATE-----";
+    if content.windows(begins.len()).any(|window| window == begins) {
+        return Ok(());
+    }
+    Err("holds no certificate; it must be a PEM file with `-----BEGIN CERTIFICATE-----`".to_owned())
 }
 
 fn parse_state(text: &str) -> Result<StateUrl, String> {

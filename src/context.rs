@@ -64,6 +64,14 @@ impl Context {
         Self { settings: Arc::new(settings), documents, holder, stop, journal, tally: Arc::default() }
     }
 
+    /// The same run for one attempt at its work, which can fail without the run, with other settings where secrets have
+    /// changed.
+    #[must_use]
+    pub fn attempt(&self, settings: Option<Settings>) -> Self {
+        let settings = settings.map_or_else(|| Arc::clone(&self.settings), Arc::new);
+        Self { settings, stop: self.stop.of_part(), ..self.clone() }
+    }
+
     /// How this run claims work.
     pub fn claimant(&self) -> Claimant {
         Claimant { holder: self.holder.clone(), lease: self.settings.lease, takeover: self.settings.takeover }

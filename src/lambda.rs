@@ -18,7 +18,7 @@ mod reply;
 mod sandbox;
 
 use crate::clock;
-use crate::config::Settings;
+use crate::config::Configuration;
 use crate::config::layer::RawArguments;
 use crate::context::Context;
 use crate::driver::{self, Named};
@@ -31,7 +31,7 @@ use crate::state::document::Documents;
 use crate::state::{failure, items, pages};
 use crate::stop::{Reason, Stop};
 use crate::tally::Tallied;
-use crate::{output, redact, tasks};
+use crate::{output, redact, rotation, tasks};
 use event::{Call, Event, Execution};
 use futures_util::FutureExt;
 use lambda_runtime::{Diagnostic, LambdaEvent, Runtime, service_fn};
@@ -146,8 +146,9 @@ async fn answer(sandbox: &Sandbox, event: Result<Event>, request: &str, time: Du
         Ok(Event::Step(call)) => {
             let (tallied, result) = match open(sandbox, &call, time, memory).await {
                 Err(error) => (Tallied::default(), Err(error)),
-                Ok((context, budget)) => {
-                    let result = run(&context, &call, budget).await;
+                Ok(opened) => {
+                    let result = run(sandbox, &opened, &call).await;
+                    let context = opened.context;
                     (context.tally.so_far(), result)
                 }
             };
@@ -156,9 +157,18 @@ async fn answer(sandbox: &Sandbox, event: Result<Event>, request: &str, time: Du
     }
 }
 
+/// What a step works with.
+struct Opened {
+    configuration: Configuration,
+    context: Context,
+    /// For how long.
+    budget: Duration,
+}
+
 /// What the step works with: its settings as the state store has them, and for how long.
-async fn open(sandbox: &Sandbox, call: &Call, time: Duration, memory: u64) -> Result<(Context, Duration)> {
-    let settings = sandbox.settings(call, memory).await?;
+async fn open(sandbox: &Sandbox, call: &Call, time: Duration, memory: u64) -> Result<Opened> {
+    let configuration = sandbox.configuration(call, memory).await?;
+    let settings = sandbox.settings(&configuration).await?;
     for notice in &settings.notices {
         tracing::warn!("{notice}");
     }
@@ -177,17 +187,19 @@ async fn open(sandbox: &Sandbox, call: &Call, time: Duration, memory: u64) -> Re
         ))
     })?;
     let context = Context::on(sandbox.store().await?, settings, Stop::default());
-    Ok((context, budget))
+    Ok(Opened { configuration, context, budget })
 }
 
-async fn run(context: &Context, call: &Call, budget: Duration) -> Result<Value> {
+async fn run(sandbox: &Sandbox, opened: &Opened, call: &Call) -> Result<Value> {
+    let Opened { configuration, context, budget } = opened;
     let asked_to_stop = async {
-        tokio::time::sleep(budget).await;
+        tokio::time::sleep(*budget).await;
         context.stop.request(Reason::TimeBudget);
         std::future::pending::<Infallible>().await
     };
+    let step = async |context: &Context| driver::run_step(context, call.step, Named::ByMachine).await;
     let outcome = tokio::select! {
-        outcome = driver::run_step(context, call.step, Named::ByMachine) => outcome?,
+        outcome = rotation::with_fresh_secrets(&sandbox.secrets, configuration, context, step) => outcome?,
         never = asked_to_stop => match never {},
     };
     let lanes = match (&outcome, call.step) {
@@ -255,8 +267,14 @@ fn no_settings(documents: &Documents, key: &str) -> Error {
     Error::bad_input(format!("{} is missing; put it there with `mongoferry start`", documents.name(key)))
 }
 
-/// Resolves what is stored of a job for this call.
-fn resolve(text: &str, place: &str, call: &Call, environment: &Environment, memory: u64) -> Result<Settings> {
+/// What is stored of a job, for this call.
+fn configuration(
+    text: &str,
+    place: &str,
+    call: &Call,
+    environment: &Environment,
+    memory: u64,
+) -> Result<Configuration> {
     let mut said = RawArguments::default();
     said.set("job", [&call.job.to_string()]);
     if let Some((shard, lane)) = &call.lane {
@@ -266,5 +284,5 @@ fn resolve(text: &str, place: &str, call: &Call, environment: &Environment, memo
     if let Some(namespace) = &call.namespace {
         said.set("namespace", [&namespace.to_string()]);
     }
-    Settings::resolve_stored(text, place, &said, environment, memory)
+    Configuration::stored(text, place, said, environment, memory)
 }

@@ -29,6 +29,7 @@
 //! ARCHITECTURE.md says what happens when it is killed between any two lines.
 
 pub mod abandon;
+pub mod aws;
 pub mod claim;
 pub mod cli;
 pub mod clock;
@@ -56,6 +57,8 @@ pub mod progress;
 pub mod random;
 pub mod redact;
 pub mod rejected;
+pub mod rotation;
+pub mod secrets;
 pub mod source;
 pub mod state;
 pub mod status;

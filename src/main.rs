@@ -3,7 +3,7 @@
 use mongoferry::cli::{self, Parsed};
 use mongoferry::commands::{self, Outcome};
 use mongoferry::config::layer::RawArguments;
-use mongoferry::config::{self, Settings};
+use mongoferry::config::{self, Configuration};
 use mongoferry::environment::{self, Environment};
 use mongoferry::error::{EXIT_YIELD, Kind, Result};
 use mongoferry::{lambda, output, telemetry};
@@ -38,16 +38,7 @@ fn run() -> Result<Outcome> {
     };
     let environment = environment?;
     output::errors_as_json(config::wants_json(&flags, &environment));
-    let settings = Settings::resolve(command, &flags, &environment, Path::new(""))?;
-    telemetry::init(settings.log_format, settings.log_level);
-    output::errors_as_json(settings.log_format == telemetry::LogFormat::Json);
-    if settings.log_format == telemetry::LogFormat::Text && !settings.quiet {
-        output::show_progress();
-    }
-    for notice in &settings.notices {
-        tracing::warn!("{notice}");
-    }
-    commands::run(command, settings)
+    commands::run(&Configuration::read(command, flags, environment, Path::new(""))?)
 }
 
 /// Serves AWS Lambda, until that takes the process down.

@@ -203,11 +203,12 @@ impl RawArguments {
 }
 
 /// The three places, to be asked for the value that wins.
-pub struct Layers<'a> {
+#[derive(Clone)]
+pub struct Layers {
     /// The flags.
-    pub flags: &'a RawArguments,
+    pub flags: RawArguments,
     /// The environment.
-    pub environment: &'a Environment,
+    pub environment: Environment,
     /// The file's path and content, when there is one.
     pub file: Option<(PathBuf, Content)>,
 }
@@ -225,7 +226,7 @@ enum Place {
     File(PathBuf),
 }
 
-impl Layers<'_> {
+impl Layers {
     /// The value that wins. Lists are not merged: the winner's list is the list.
     pub fn given(&self, name: &str) -> Option<Given> {
         let setting = find(name)?;

@@ -1,10 +1,12 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
+use super::reference::{Content, Purpose};
 use super::*;
 use crate::cli::{self, Parsed, StepName};
 use crate::error::Kind;
 use crate::redact::redact;
 use std::ffi::OsString;
+use std::path::Path;
 use tempfile::TempDir;
 
 type Pairs<'a> = &'a [(&'a str, &'a str)];
@@ -13,10 +15,14 @@ const STEP_ALL: &[&str] = &["step", "all"];
 
 /// As the program does it: command line, environment and the working directory's file.
 fn resolve_in(directory: &Path, words: &[&str], environment: Pairs<'_>) -> Result<Settings> {
+    configuration_in(directory, words, environment)?.settings(&Contents::new())
+}
+
+fn configuration_in(directory: &Path, words: &[&str], environment: Pairs<'_>) -> Result<Configuration> {
     let words = std::iter::once("mongoferry").chain(words.iter().copied()).map(OsString::from);
     let Parsed::Run(command, flags) = cli::parse(words)? else { panic!("prints something") };
     let environment = Environment::from_pairs(environment.iter().copied());
-    Settings::resolve(command, &flags, &environment, directory)
+    Configuration::read(command, flags, environment, directory)
 }
 
 fn resolve(words: &[&str], environment: Pairs<'_>, file: &str) -> Result<Settings> {
@@ -223,6 +229,77 @@ fn a_cluster_is_its_shards_and_its_config_servers() {
 }
 
 #[test]
+fn references_are_found_and_what_they_stand_for_is_as_if_it_had_been_given() {
+    let directory = TempDir::new().unwrap();
+    let file = "source-shard = ['ssm:///a', 'mongodb://b/?w=1']\nsource-config = 'secretsmanager://c#uri'";
+    std::fs::write(directory.path().join("mongoferry.toml"), file).unwrap();
+    let words = ["step", "all", "--target", "secretsmanager://t", "--target-ca", "ssm://ca"];
+    let environment: Pairs<'_> = &[("MONGOFERRY_CHECKPOINT_URI", "ssm://ckpt")];
+    let configuration = configuration_in(directory.path(), &words, environment).unwrap();
+    let wanted = configuration.wanted().unwrap();
+    let shown: Vec<(String, &str, Purpose, Kind)> = wanted
+        .iter()
+        .map(|wanted| (wanted.reference.to_string(), wanted.place.as_str(), wanted.purpose, wanted.unavailable))
+        .collect();
+    let expected = [
+        ("ssm:///a", "`source-shard` in mongoferry.toml", Purpose::Uri, Kind::SourceUnavailable),
+        ("secretsmanager://c#uri", "`source-config` in mongoferry.toml", Purpose::Uri, Kind::SourceUnavailable),
+        ("secretsmanager://t", "--target", Purpose::Uri, Kind::TargetUnavailable),
+        ("ssm://ckpt", "MONGOFERRY_CHECKPOINT_URI", Purpose::Uri, Kind::TargetUnavailable),
+        ("ssm://ca", "--target-ca", Purpose::CertificateAuthorities, Kind::TargetUnavailable),
+    ];
+    assert_eq!(shown, expected.map(|(name, place, purpose, kind)| (name.to_owned(), place, purpose, kind)));
+
+    let reference = |text: &str| Reference::parse(text).unwrap().unwrap();
+    let content = |text: &str| Content { text: text.to_owned(), file: Some(PathBuf::from("/tmp/ca.pem")) };
+    let mut contents: Contents = [
+        ("ssm:///a", "mongodb://a/\n"),
+        ("secretsmanager://c#uri", "mongodb://c/"),
+        ("secretsmanager://t", "mongodb://t/?tls=true"),
+        ("ssm://ckpt", "mongodb://k/"),
+        ("ssm://ca", "-----BEGIN CERTIFICATE-----\n"),
+    ]
+    .into_iter()
+    .map(|(name, text)| (reference(name), content(text)))
+    .collect();
+    let settings = configuration.settings(&contents).unwrap();
+    let cluster = settings.cluster.as_ref().unwrap();
+    let shards: Vec<&str> = cluster.shards.iter().map(ConnectionString::expose).collect();
+    assert_eq!((cluster.config.as_ref().unwrap().expose(), shards), ("mongodb://c/", vec!["mongodb://a/", "mongodb://b/?w=1"]));
+    assert_eq!(settings.target().unwrap().expose(), "mongodb://t/?tls=true");
+    assert_eq!(settings.target_ca, Some(PathBuf::from("/tmp/ca.pem")));
+    assert!(matches!(&settings.checkpoint_uri, CheckpointUri::Uri(uri) if uri.expose() == "mongodb://k/"));
+
+    // What is wrong with a content is told as what is wrong with a value, under the reference's name.
+    for (name, text, parts) in [
+        ("secretsmanager://t", "mongodb://t/?tls=false", ["--target-ca ssm://ca:", "tls=false"]),
+        ("secretsmanager://t", "u:secret-63x@t", ["--target: secretsmanager://t:", "starts with mongodb://"]),
+        ("secretsmanager://t", "{\"uri\": \"secret-63x\"}", ["--target: secretsmanager://t:", "#key"]),
+        ("ssm://ca", "secret-63x", ["--target-ca ssm://ca:", "holds no certificate"]),
+    ] {
+        let before = contents.insert(reference(name), content(text)).unwrap();
+        let error = configuration.settings(&contents).unwrap_err();
+        assert_eq!(error.kind(), Kind::BadInput);
+        for part in parts {
+            assert!(error.to_string().contains(part) && !error.to_string().contains("secret-63x"), "{part}: {error}");
+        }
+        contents.insert(reference(name), before);
+    }
+}
+
+#[test]
+fn what_connects_to_nothing_fetches_nothing() {
+    let directory = TempDir::new().unwrap();
+    let environment: Pairs<'_> = &[("MONGOFERRY_SOURCE", "secretsmanager://a"), ("MONGOFERRY_SOURCE_CA", "ssm://b")];
+    for (words, count) in [(&["step", "all"] as &[&str], 2), (&["rejected", "--retry"], 2), (&["rejected"], 0), (&["status"], 0)]
+    {
+        let configuration = configuration_in(directory.path(), words, environment).unwrap();
+        assert_eq!(configuration.wanted().unwrap().len(), count, "{words:?}");
+        assert!(configuration.settings(&Contents::new()).is_ok());
+    }
+}
+
+#[test]
 fn an_array_in_the_file_is_taken_as_it_is() {
     let settings = resolve(STEP_ALL, &[], "include = ['shop.a,b', 'blog']\nexclude = []").unwrap();
     assert!(settings.filter.lets_through(&Namespace::new("shop", "a,b")));
@@ -321,6 +398,10 @@ fn bad_input() {
         (STEP_ALL, &[("MONGOFERRY_SOURCE", SECRET)], "", &["MONGOFERRY_SOURCE:", "percent-encoded"]),
         (STEP_ALL, &[], "target = 'mongodb://u:hid@den-80x@h/'", &["`target` in mongoferry.toml:", "percent-encoded"]),
         (&["step", "all", "--target", "mongodb://h/?tls=perhaps"], &[], "", &["--target:", "tls"]),
+        (&["step", "all", "--target", "ssm://path/name"], &[], "", &["--target:", "write ssm:///path/name"]),
+        (STEP_ALL, &[("MONGOFERRY_SOURCE", "secretsmanager://u:hid@den-80x@h/")], "", &["MONGOFERRY_SOURCE:", "no secret"]),
+        (STEP_ALL, &[], "source = 'secretmanager://a'", &["`source` in mongoferry.toml:", "did you mean secretsmanager://?"]),
+        (&["step", "all", "--source-ca", "ssm://"], &[], "", &["--source-ca ssm://:", "names no secret"]),
         (&["step", "all", "--target-ca", MISSING], &[], "", &["--target-ca /nowhere/ca.pem:", "cannot be read"]),
         (&["step", "all", "--source-ca", "Cargo.toml"], &[], "", &["--source-ca Cargo.toml:", "holds no certificate"]),
         (

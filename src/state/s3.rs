@@ -5,25 +5,21 @@
 //! Every request has a time limit.
 
 use super::store::{Etag, Object, StateStore, StoreError, allowance, check_key, check_prefix, valid_key};
+use crate::aws::{chain, credentials_error, limits, one_line};
 use async_trait::async_trait;
 use aws_config::meta::region::RegionProviderChain;
 use aws_config::{BehaviorVersion, ConfigLoader};
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
-use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation};
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::put_object::builders::PutObjectFluentBuilder;
 use aws_sdk_s3::primitives::ByteStream;
-use aws_smithy_http_client::tls;
 use bytes::Bytes;
 use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
-
-/// A server that cannot be reached shows soon.
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
 /// One attempt at a small object. S3 answers within a fraction of a second; a lease is 15 s by default, and a second
 /// attempt should fit into it.
@@ -84,10 +80,7 @@ impl S3Store {
             }
             None => RegionProviderChain::default_provider(),
         };
-        let http = aws_smithy_http_client::Builder::new()
-            .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
-            .build_https();
-        let mut loader = loader.http_client(http).region(region.or_else(DEFAULT_REGION));
+        let mut loader = crate::aws::loader(loader).region(region.or_else(DEFAULT_REGION));
         if let Some(endpoint) = &settings.endpoint {
             loader = loader.endpoint_url(endpoint);
         }
@@ -265,14 +258,6 @@ impl StateStore for S3Store {
     }
 }
 
-fn limits(attempt: Duration) -> aws_sdk_s3::config::timeout::TimeoutConfigBuilder {
-    TimeoutConfig::builder()
-        .connect_timeout(CONNECT_LIMIT)
-        // More than an attempt may take, so that it never decides.
-        .read_timeout(attempt * 2)
-        .operation_attempt_timeout(attempt)
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Request {
     Get,
@@ -328,17 +313,6 @@ fn classify(request: Request, status: u16, code: Option<&str>) -> Verdict {
     }
 }
 
-fn credentials_error<'error>(error: &'error (dyn StdError + 'static)) -> Option<&'error CredentialsError> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref() {
-            return Some(found);
-        }
-        next = error.source();
-    }
-    None
-}
-
 /// The reason is not repeated: a provider's text may hold what it was given.
 fn no_credentials(bucket: &str, problem: &CredentialsError) -> StoreError {
     match problem {
@@ -351,24 +325,6 @@ fn no_credentials(bucket: &str, problem: &CredentialsError) -> StoreError {
         )),
         _ => StoreError::Ambiguous(format!("the provider of the credentials for bucket `{bucket}` did not answer")),
     }
-}
-
-/// An error with its causes, as one line.
-fn chain(error: &(dyn StdError + 'static)) -> String {
-    let mut texts: Vec<String> = Vec::new();
-    let mut next = Some(error);
-    while let Some(error) = next {
-        let text = one_line(&error.to_string());
-        if !texts.iter().any(|earlier| earlier.contains(&text)) {
-            texts.push(text);
-        }
-        next = error.source();
-    }
-    texts.join(": ")
-}
-
-fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -573,7 +529,7 @@ mod tests {
         let server = Server::answering(None);
         let mut store = with_credentials(&server.endpoint).await;
         store.write_limit = Duration::from_millis(300);
-        let waited = tokio::time::timeout(CONNECT_LIMIT, store.create("k", "1".into())).await;
+        let waited = tokio::time::timeout(crate::aws::CONNECT_LIMIT, store.create("k", "1".into())).await;
         let Ok(Err(StoreError::Ambiguous(text))) = waited else { panic!("{waited:?}") };
         assert!(text.contains("no answer in time"), "{text}");
         assert_eq!(server.seen().len(), 1);
