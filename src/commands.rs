@@ -115,7 +115,9 @@ async fn run_steps(run: &Run<'_>, name: StepName) -> Result<Outcome> {
     let served = listening.map(|listening| http::serve(listening, context, looks));
     let result = match single(name) {
         None => run.with_fresh_secrets(driver::run_all).await,
-        Some(step) => run.with_fresh_secrets(async |context| driver::run_step(context, step, Named::ByHand).await).await,
+        Some(step) => {
+            run.with_fresh_secrets(async |context| driver::run_step(context, step, Named::ByHand).await).await
+        }
     };
     drop((served, shown));
     let is_json = context.settings.log_format == LogFormat::Json;

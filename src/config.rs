@@ -26,12 +26,12 @@ use crate::model::namespace::{Filter, Namespace, Pattern, Renames};
 use crate::model::size;
 use crate::model::target_sharding::ShardingChoices;
 use crate::telemetry::LogFormat;
+pub use configuration::Configuration;
 use layer::{
     AGAINST, CHECKPOINT_MODES, CREATE_INDEX, EXISTING, Given, LOG_FORMATS, LOG_LEVELS, Layers, ON_CONFLICT, ORPHANS,
     Places, READ, READ_ORDER, READ_PREFERENCE, RawArguments, SETTINGS, VERIFY, YES_NO, nearest,
 };
 use reference::{Contents, Reference};
-pub use configuration::Configuration;
 use std::fmt;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -596,7 +596,8 @@ impl Resolver<'_> {
                 let Some(content) = self.contents.get(&reference) else { return Ok(None) };
                 let text = content.text.trim();
                 ConnectionString::parse(text).map_err(|reason| {
-                    let hint = if text.starts_with('{') { "; of a JSON object, name the key: #key behind it" } else { "" };
+                    let hint =
+                        if text.starts_with('{') { "; of a JSON object, name the key: #key behind it" } else { "" };
                     given.refuse(format!("{reference}: {reason}{hint}"))
                 })?
             }

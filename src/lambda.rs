@@ -71,51 +71,40 @@ async fn serve_one(sandbox: &Sandbox, event: LambdaEvent<Value>) -> std::result:
     let request = invocation.request_id.clone();
     let time = left_until(invocation.deadline);
     let memory = u64::try_from(invocation.env_config.memory).unwrap_or(0) << 20;
-    let parsed = Event::parse(&payload);
-    let span = match &parsed {
-        Ok(Event::Step(call)) => span(call, &request),
-        _ => tracing::error_span!("invocation", request),
+    let event = Event::parse(&payload);
+    let call = match &event {
+        Ok(Event::Step(call)) => Some(call.clone()),
+        _ => None,
     };
+    let span = call.as_ref().map_or_else(|| tracing::error_span!("invocation", request), |call| span(call, &request));
     let answered = async {
         // The panic has printed its line by the time that it arrives here.
-        let caught = AssertUnwindSafe(answer(sandbox, parsed, &request, time, memory)).catch_unwind().await;
+        let caught = AssertUnwindSafe(answer(sandbox, event, &request, time, memory)).catch_unwind().await;
         let panicked = || Error::internal("a panic, which the log has (a defect; please report)");
-        let answered = caught.unwrap_or_else(|_| Answered::failed(panicked()));
-        if let (Some(call), Err(error)) = (&answered.call, &answered.result) {
-            report(sandbox, call, &request, error).await;
+        let (tallied, result) = caught.unwrap_or_else(|_| (Tallied::default(), Err(panicked())));
+        if let Err(error) = &result {
+            report(sandbox, call.as_ref(), &request, error).await;
         }
         if tokio::time::timeout(TASKS_LIMIT, tasks::all_ended()).await.is_err() {
             // To answer now would leave them to go on at another time. All of it is done again by the next invocation.
             tracing::error!("{} tasks of this invocation do not end; the sandbox is given up", tasks::left());
             std::process::exit(1);
         }
-        answered
+        (tallied, result)
     };
-    let answered = answered.instrument(span).await;
-    if let Some(call) = &answered.call {
-        let is_yield = answered.result.as_ref().is_ok_and(reply::is_yield);
-        let (failed, took) = (answered.result.is_err(), began.elapsed());
-        output::result_json(&metrics::embedded(call, &answered.tallied, is_yield, failed, took, clock::wall_seconds()))
-            .unwrap_or_else(|error| tracing::warn!("metrics were not written: {error}"));
+    let (tallied, result) = answered.instrument(span).await;
+    if let Some(call) = &call {
+        let is_yield = result.as_ref().is_ok_and(reply::is_yield);
+        let metrics =
+            metrics::embedded(call, &tallied, is_yield, result.is_err(), began.elapsed(), clock::wall_seconds());
+        if let Err(error) = output::result_json(&metrics) {
+            tracing::warn!("metrics were not written: {error}");
+        }
     }
-    answered.result.map_err(|error| Diagnostic {
+    result.map_err(|error| Diagnostic {
         error_type: error.kind().name().to_owned(),
         error_message: redact::redact(&error.to_string()).into_owned(),
     })
-}
-
-/// What came of an invocation.
-struct Answered {
-    /// Of which step; none for what is no step, or not to be read.
-    call: Option<Call>,
-    tallied: Tallied,
-    result: Result<Value>,
-}
-
-impl Answered {
-    fn failed(error: Error) -> Self {
-        Self { call: None, tallied: Tallied::default(), result: Err(error) }
-    }
 }
 
 fn span(call: &Call, request: &str) -> tracing::Span {
@@ -136,24 +125,28 @@ fn left_until(deadline: u64) -> Duration {
     Duration::from_millis(deadline.saturating_sub(clock::wall_milliseconds()))
 }
 
-async fn answer(sandbox: &Sandbox, event: Result<Event>, request: &str, time: Duration, memory: u64) -> Answered {
+/// What came of an invocation, and what it has moved.
+async fn answer(
+    sandbox: &Sandbox,
+    event: Result<Event>,
+    request: &str,
+    time: Duration,
+    memory: u64,
+) -> (Tallied, Result<Value>) {
+    let nothing_moved = Tallied::default();
     match event {
-        Err(error) => Answered::failed(error),
+        Err(error) => (nothing_moved, Err(error)),
         Ok(Event::Execution(execution)) => {
-            let result = record(sandbox, &execution, request).await;
-            Answered { call: None, tallied: Tallied::default(), result: result.map(|()| reply::recorded()) }
+            let recorded = record(sandbox, &execution, request).await;
+            (nothing_moved, recorded.map(|()| reply::recorded()))
         }
-        Ok(Event::Step(call)) => {
-            let (tallied, result) = match open(sandbox, &call, time, memory).await {
-                Err(error) => (Tallied::default(), Err(error)),
-                Ok(opened) => {
-                    let result = run(sandbox, &opened, &call).await;
-                    let context = opened.context;
-                    (context.tally.so_far(), result)
-                }
-            };
-            Answered { call: Some(call), tallied, result }
-        }
+        Ok(Event::Step(call)) => match open(sandbox, &call, time, memory).await {
+            Err(error) => (nothing_moved, Err(error)),
+            Ok(opened) => {
+                let result = run(sandbox, &opened, &call).await;
+                (opened.context.tally.so_far(), result)
+            }
+        },
     }
 }
 
@@ -214,7 +207,7 @@ async fn run(sandbox: &Sandbox, opened: &Opened, call: &Call) -> Result<Value> {
 }
 
 /// Says of a failure what can be said in the log, and writes it down where `status` looks.
-async fn report(sandbox: &Sandbox, call: &Call, request: &str, error: &Error) {
+async fn report(sandbox: &Sandbox, call: Option<&Call>, request: &str, error: &Error) {
     let kind = error.kind().name();
     if matches!(error.kind(), Kind::Busy | Kind::Fenced) {
         // Another worker is at it: that is no failure of the job.
@@ -222,6 +215,7 @@ async fn report(sandbox: &Sandbox, call: &Call, request: &str, error: &Error) {
         return;
     }
     tracing::error!(kind, "{error}");
+    let Some(call) = call else { return };
     let part = match (&call.lane, &call.namespace) {
         (Some((shard, lane)), _) => Some(format!("{shard}/{lane}")),
         (None, namespace) => namespace.as_ref().map(ToString::to_string),

@@ -137,7 +137,10 @@ fn part(reference: &Reference, whole: String) -> Result<String, String> {
         Some(_) => Err(format!("has a `{key}` that is no text; correct the secret")),
         None => {
             let known: Vec<&str> = fields.keys().map(String::as_str).collect();
-            Err(format!("has no key `{key}`; it has {}", if known.is_empty() { "none".to_owned() } else { known.join(", ") }))
+            Err(format!(
+                "has no key `{key}`; it has {}",
+                if known.is_empty() { "none".to_owned() } else { known.join(", ") }
+            ))
         }
     }
 }
@@ -168,9 +171,9 @@ fn refused(reference: &Reference, failed: Failed, unavailable: crate::error::Kin
                 "{reference} cannot be decrypted with these AWS credentials ({code}: {said}); allow them kms:Decrypt on its key"
             ))
         }
-        Failed::Refused(code, said) => {
-            Error::bad_input(format!("{reference} is refused by {service} ({code}: {said}); correct the secret or its name"))
-        }
+        Failed::Refused(code, said) => Error::bad_input(format!(
+            "{reference} is refused by {service} ({code}: {said}); correct the secret or its name"
+        )),
         Failed::Unanswered(why) => Error::new(
             unavailable,
             format!(
@@ -261,7 +264,12 @@ mod tests {
             (ARN, refusal("ResourceNotFoundException"), Kind::BadInput, "in eu-central-1; correct its name, or"),
             ("secretsmanager://a", refusal("DecryptionFailure"), Kind::BadInput, "kms:Decrypt"),
             ("secretsmanager://a", refusal("InvalidRequestException"), Kind::BadInput, "said so"),
-            ("secretsmanager://a", Failed::Unanswered(said()), Kind::TargetUnavailable, "an endpoint for Secrets Manager"),
+            (
+                "secretsmanager://a",
+                Failed::Unanswered(said()),
+                Kind::TargetUnavailable,
+                "an endpoint for Secrets Manager",
+            ),
             ("ssm://a", Failed::Unavailable(said()), Kind::TargetUnavailable, "just now"),
         ] {
             let error = refused(&reference(name), failed, Kind::TargetUnavailable);

@@ -21,12 +21,7 @@ impl Configuration {
     ///
     /// # Errors
     /// Bad input for a file that cannot be read or holds something unknown.
-    pub fn read(
-        command: Command,
-        flags: RawArguments,
-        environment: Environment,
-        directory: &Path,
-    ) -> Result<Self> {
+    pub fn read(command: Command, flags: RawArguments, environment: Environment, directory: &Path) -> Result<Self> {
         let mut layers = Layers { flags, environment, file: None };
         let named = layers.given("config");
         layers.file = file::read(named.as_ref().map(Given::text), directory)?;

@@ -89,7 +89,9 @@ impl Reference {
             None => (rest, None),
         };
         let wanted = match service {
-            Service::SecretsManager => "write secretsmanager://NAME or secretsmanager://ARN, and #key for a key of a JSON object",
+            Service::SecretsManager => {
+                "write secretsmanager://NAME or secretsmanager://ARN, and #key for a key of a JSON object"
+            }
             Service::ParameterStore => "write ssm:///path/name or ssm://name, and #key for a key of a JSON object",
         };
         if name.is_empty() || key == Some("") || name.len() > LONGEST_NAME {
@@ -114,7 +116,9 @@ impl Reference {
                 return Err(format!("a parameter's name with a path begins with a slash; write ssm:///{name}"));
             }
         } else if !name.chars().all(is_reference_character) {
-            return Err(format!("names no secret: a name has letters, digits, `/`, `_`, `+`, `=`, `.`, `@`, `-`; {wanted}"));
+            return Err(format!(
+                "names no secret: a name has letters, digits, `/`, `_`, `+`, `=`, `.`, `@`, `-`; {wanted}"
+            ));
         }
         Ok(Self { service, name: name.to_owned(), key: key.map(str::to_owned) })
     }
@@ -180,7 +184,13 @@ mod tests {
         let by_arn = format!("secretsmanager://{ARN}#uri");
         for (text, service, name, key, region) in [
             ("secretsmanager://shop", Service::SecretsManager, "shop", None, None),
-            ("secretsmanager://shop/a@b+c=d_e.f-1#uri", Service::SecretsManager, "shop/a@b+c=d_e.f-1", Some("uri"), None),
+            (
+                "secretsmanager://shop/a@b+c=d_e.f-1#uri",
+                Service::SecretsManager,
+                "shop/a@b+c=d_e.f-1",
+                Some("uri"),
+                None,
+            ),
             (&by_arn, Service::SecretsManager, ARN, Some("uri"), Some("eu-central-1")),
             ("ssm://shop-source", Service::ParameterStore, "shop-source", None, None),
             ("ssm:///shop/source:3", Service::ParameterStore, "/shop/source:3", None, None),

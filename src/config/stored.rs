@@ -13,13 +13,7 @@ impl Configuration {
     ///
     /// # Errors
     /// Bad input for what cannot be read or holds something unknown.
-    pub fn stored(
-        text: &str,
-        place: &str,
-        call: RawArguments,
-        environment: &Environment,
-        memory: u64,
-    ) -> Result<Self> {
+    pub fn stored(text: &str, place: &str, call: RawArguments, environment: &Environment, memory: u64) -> Result<Self> {
         let path = PathBuf::from(place);
         let content = file::parse(text, &path)?;
         let layers = Layers { flags: call, environment: environment.clone(), file: Some((path, content)) };

@@ -265,7 +265,10 @@ fn references_are_found_and_what_they_stand_for_is_as_if_it_had_been_given() {
     let settings = configuration.settings(&contents).unwrap();
     let cluster = settings.cluster.as_ref().unwrap();
     let shards: Vec<&str> = cluster.shards.iter().map(ConnectionString::expose).collect();
-    assert_eq!((cluster.config.as_ref().unwrap().expose(), shards), ("mongodb://c/", vec!["mongodb://a/", "mongodb://b/?w=1"]));
+    assert_eq!(
+        (cluster.config.as_ref().unwrap().expose(), shards),
+        ("mongodb://c/", vec!["mongodb://a/", "mongodb://b/?w=1"])
+    );
     assert_eq!(settings.target().unwrap().expose(), "mongodb://t/?tls=true");
     assert_eq!(settings.target_ca, Some(PathBuf::from("/tmp/ca.pem")));
     assert!(matches!(&settings.checkpoint_uri, CheckpointUri::Uri(uri) if uri.expose() == "mongodb://k/"));
@@ -291,7 +294,8 @@ fn references_are_found_and_what_they_stand_for_is_as_if_it_had_been_given() {
 fn what_connects_to_nothing_fetches_nothing() {
     let directory = TempDir::new().unwrap();
     let environment: Pairs<'_> = &[("MONGOFERRY_SOURCE", "secretsmanager://a"), ("MONGOFERRY_SOURCE_CA", "ssm://b")];
-    for (words, count) in [(&["step", "all"] as &[&str], 2), (&["rejected", "--retry"], 2), (&["rejected"], 0), (&["status"], 0)]
+    for (words, count) in
+        [(&["step", "all"] as &[&str], 2), (&["rejected", "--retry"], 2), (&["rejected"], 0), (&["status"], 0)]
     {
         let configuration = configuration_in(directory.path(), words, environment).unwrap();
         assert_eq!(configuration.wanted().unwrap().len(), count, "{words:?}");
@@ -399,8 +403,18 @@ fn bad_input() {
         (STEP_ALL, &[], "target = 'mongodb://u:hid@den-80x@h/'", &["`target` in mongoferry.toml:", "percent-encoded"]),
         (&["step", "all", "--target", "mongodb://h/?tls=perhaps"], &[], "", &["--target:", "tls"]),
         (&["step", "all", "--target", "ssm://path/name"], &[], "", &["--target:", "write ssm:///path/name"]),
-        (STEP_ALL, &[("MONGOFERRY_SOURCE", "secretsmanager://u:hid@den-80x@h/")], "", &["MONGOFERRY_SOURCE:", "no secret"]),
-        (STEP_ALL, &[], "source = 'secretmanager://a'", &["`source` in mongoferry.toml:", "did you mean secretsmanager://?"]),
+        (
+            STEP_ALL,
+            &[("MONGOFERRY_SOURCE", "secretsmanager://u:hid@den-80x@h/")],
+            "",
+            &["MONGOFERRY_SOURCE:", "no secret"],
+        ),
+        (
+            STEP_ALL,
+            &[],
+            "source = 'secretmanager://a'",
+            &["`source` in mongoferry.toml:", "did you mean secretsmanager://?"],
+        ),
         (&["step", "all", "--source-ca", "ssm://"], &[], "", &["--source-ca ssm://:", "names no secret"]),
         (&["step", "all", "--target-ca", MISSING], &[], "", &["--target-ca /nowhere/ca.pem:", "cannot be read"]),
         (&["step", "all", "--source-ca", "Cargo.toml"], &[], "", &["--source-ca Cargo.toml:", "holds no certificate"]),
