@@ -12,6 +12,7 @@ use crate::model::work::{Progress, Work, WorkStatus};
 use crate::process;
 use crate::state::document::{Created, Document, Documents, Replaced, Stored};
 use crate::stop::Stop;
+use crate::tasks;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Mutex, watch};
@@ -252,7 +253,7 @@ impl<P: Progress> Claim<P> {
         });
         let kept = Arc::downgrade(&claim);
         let interval = lease::renew_interval(lease);
-        let task = tokio::spawn(async move {
+        let task = tasks::spawn(async move {
             loop {
                 let Some(claim) = kept.upgrade() else { return };
                 let age = claim.saved_at.borrow().elapsed();

@@ -63,6 +63,12 @@ pub fn wall_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
+/// The same in milliseconds: what the deadline of a Lambda invocation is given in.
+pub fn wall_milliseconds() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// How long ago a moment of the wall clock was, as [`wall`] writes it: zero when it is still to come, `None` when it is
 /// no such moment. Nothing is decided by it.
 pub fn wall_since(moment: &str) -> Option<Duration> {

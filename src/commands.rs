@@ -2,7 +2,7 @@
 
 use crate::abandon;
 use crate::cli::{Command, StepName};
-use crate::config::Settings;
+use crate::config::{Configuration, Settings};
 use crate::context::Context;
 use crate::control;
 use crate::driver::{self, Named};
@@ -14,10 +14,12 @@ use crate::model::step::Step;
 use crate::output;
 use crate::progress;
 use crate::rejected::{self, Retried};
+use crate::rotation;
+use crate::secrets::Secrets;
 use crate::state::document::Documents;
 use crate::status::{self, text};
 use crate::stop::{Reason, Stop};
-use crate::telemetry::LogFormat;
+use crate::telemetry::{self, LogFormat};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,21 +37,25 @@ pub enum Outcome {
 ///
 /// # Errors
 /// The command's.
-pub fn run(command: Command, settings: Settings) -> Result<Outcome> {
+pub fn run(configuration: &Configuration) -> Result<Outcome> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Error::internal(format!("the runtime does not start: {error}")))?;
-    let result = runtime.block_on(run_async(command, settings));
+    let result = runtime.block_on(run_async(configuration));
     // The process ends now, and with it whatever is still being waited for. Shutting the runtime down first would only
     // make the driver's background tasks panic over each other's end.
     std::mem::forget(runtime);
     result
 }
 
-async fn run_async(command: Command, settings: Settings) -> Result<Outcome> {
+async fn run_async(configuration: &Configuration) -> Result<Outcome> {
     let stop = Stop::default();
     listen(&stop);
+    let secrets = Secrets::default();
+    let Some(settings) = stop.unless(secrets.settings(configuration)).await else { return Ok(Outcome::Yield) };
+    let settings = settings?;
+    report(&settings);
     if let Some(budget) = settings.time_budget {
         let stop = stop.clone();
         tokio::spawn(async move {
@@ -58,18 +64,48 @@ async fn run_async(command: Command, settings: Settings) -> Result<Outcome> {
         });
     }
     let context = Context::open(settings, stop).await?;
-    match command {
-        Command::Step(step) => run_steps(&context, step).await,
+    let run = Run { context: &context, configuration, secrets: &secrets };
+    match configuration.command() {
+        Command::Step(step) => run_steps(&run, step).await,
         Command::Status { json } => show_status(&context, json).await,
         Command::Jobs => list_jobs(&context).await,
         Command::Rejected { json, retry: false } => list_rejected(&context, json).await,
-        Command::Rejected { json, retry: true } => retry_rejected(&context, json).await,
+        Command::Rejected { json, retry: true } => retry_rejected(&run, json).await,
         Command::Control { change, json } => show_control(&context, change, json).await,
-        Command::Abandon => output::result_line(&abandon::run(&context).await?).map(|()| Outcome::Done),
+        Command::Abandon => {
+            let abandoned = run.with_fresh_secrets(abandon::run).await?;
+            output::result_line(&abandoned).map(|()| Outcome::Done)
+        }
     }
 }
 
-async fn run_steps(context: &Context, name: StepName) -> Result<Outcome> {
+/// Logs and shows progress from now on, as the settings say.
+fn report(settings: &Settings) {
+    telemetry::init(settings.log_format, settings.log_level);
+    output::errors_as_json(settings.log_format == LogFormat::Json);
+    if settings.log_format == LogFormat::Text && !settings.quiet {
+        output::show_progress();
+    }
+    for notice in &settings.notices {
+        tracing::warn!("{notice}");
+    }
+}
+
+/// A command that connects to servers.
+struct Run<'a> {
+    context: &'a Context,
+    configuration: &'a Configuration,
+    secrets: &'a Secrets,
+}
+
+impl Run<'_> {
+    async fn with_fresh_secrets<T>(&self, work: impl AsyncFn(&Context) -> Result<T>) -> Result<T> {
+        rotation::with_fresh_secrets(self.secrets, self.configuration, self.context, work).await
+    }
+}
+
+async fn run_steps(run: &Run<'_>, name: StepName) -> Result<Outcome> {
+    let context = run.context;
     // Before anything is connected to: an address that cannot be had is bad input.
     let listening = match context.settings.http {
         Some(address) => Some(http::listen(address).await?),
@@ -78,8 +114,10 @@ async fn run_steps(context: &Context, name: StepName) -> Result<Outcome> {
     let (shown, looks) = progress::show(context, listening.is_some());
     let served = listening.map(|listening| http::serve(listening, context, looks));
     let result = match single(name) {
-        None => driver::run_all(context).await,
-        Some(step) => driver::run_step(context, step, Named::ByHand).await,
+        None => run.with_fresh_secrets(driver::run_all).await,
+        Some(step) => {
+            run.with_fresh_secrets(async |context| driver::run_step(context, step, Named::ByHand).await).await
+        }
     };
     drop((served, shown));
     let is_json = context.settings.log_format == LogFormat::Json;
@@ -190,8 +228,9 @@ fn rejected_json(one: &Rejected) -> Value {
     })
 }
 
-async fn retry_rejected(context: &Context, as_json: bool) -> Result<Outcome> {
-    let Some(Retried { settled, left }) = rejected::retry(context).await? else {
+async fn retry_rejected(run: &Run<'_>, as_json: bool) -> Result<Outcome> {
+    let context = run.context;
+    let Some(Retried { settled, left }) = run.with_fresh_secrets(rejected::retry).await? else {
         let reason = context.stop.reason().map_or("stopped", Reason::text);
         output::result_line(&format!("yielded: {reason}; run the same command again"))?;
         return Ok(Outcome::Yield);

@@ -1,11 +1,14 @@
-//! From what was given to what is meant: flags, environment and file in, [`Settings`] out.
+//! From what was given to what is meant: flags, environment and file in ([`Configuration`]), [`Settings`] out.
 //!
 //! Everything that can be known to be wrong without asking a server or the store is refused here, in one way: where the
 //! value was given, the value (never a secret one), what is wrong, what would be right. After this nobody looks at a
 //! raw argument again.
 
+mod configuration;
 pub mod file;
 pub mod layer;
+pub mod reference;
+mod stored;
 #[cfg(test)]
 mod tests;
 
@@ -23,14 +26,16 @@ use crate::model::namespace::{Filter, Namespace, Pattern, Renames};
 use crate::model::size;
 use crate::model::target_sharding::ShardingChoices;
 use crate::telemetry::LogFormat;
+pub use configuration::Configuration;
 use layer::{
     AGAINST, CHECKPOINT_MODES, CREATE_INDEX, EXISTING, Given, LOG_FORMATS, LOG_LEVELS, Layers, ON_CONFLICT, ORPHANS,
     Places, READ, READ_ORDER, READ_PREFERENCE, RawArguments, SETTINGS, VERIFY, YES_NO, nearest,
 };
+use reference::{Contents, Reference};
 use std::fmt;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 use tracing::Level;
 
@@ -58,6 +63,18 @@ const SAVES_PER_LEASE: u32 = 3;
 /// Less is not enough to connect and claim.
 const SHORTEST_TIME_BUDGET: Duration = Duration::from_secs(1);
 
+/// What an invocation needs to stop is 2 s; the rest is for a store or a server that is slow just then.
+const DEFAULT_MARGIN: Duration = Duration::from_secs(30);
+
+/// Less is not enough to stop; more, and hardly any time is left of the 15 minutes that AWS allows.
+const MARGIN_RANGE: RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_secs(600);
+
+/// Enough for most servers, and few enough connections for small ones.
+const DEFAULT_MAX_LANES: u32 = 16;
+
+/// A Lambda account begins with 1,000 invocations at once.
+const MAX_LANES_RANGE: RangeInclusive<u32> = 1..=1_000;
+
 /// Large enough that most collections are one range, small enough that the largest keeps several readers busy.
 const DEFAULT_PARTITION_SIZE: u64 = 256 << 20;
 
@@ -84,6 +101,9 @@ const DEFAULT_MAX_WRITERS: u32 = 8;
 /// Cutting one takes a server some milliseconds; more than a thousand for each collection is left to the balancer.
 const DEFAULT_MAX_INITIAL_CHUNKS: u32 = 1_000;
 const INITIAL_CHUNKS_RANGE: RangeInclusive<u32> = 1..=100_000;
+
+/// What the words for `--log-level` stand for.
+const LEVELS: [Level; 5] = [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE];
 
 /// What MongoShake calls it when nobody says otherwise (`checkpoint.storage.db`, `checkpoint.storage.collection`).
 const DEFAULT_CHECKPOINT_NAMESPACE: (&str, &str) = ("mongoshake", "ckpt_default");
@@ -142,6 +162,8 @@ pub struct Settings {
     pub state: StateUrl,
     /// Where S3 is, when it is not AWS's.
     pub s3_endpoint: Option<String>,
+    /// The AWS account that the bucket must belong to; any when none.
+    pub expected_bucket_owner: Option<String>,
     /// Where to copy from; [`Settings::source`] for whoever needs it.
     pub source: Option<ConnectionString>,
     /// The parts of the cluster to copy from: in place of a source, or beside one that is a mongos.
@@ -196,6 +218,8 @@ pub struct Settings {
     pub partition_size: u64,
     /// Into how many lanes a shard is divided: so many workers can copy it.
     pub lanes_per_shard: u32,
+    /// How many lanes a state machine copies at once at most.
+    pub max_lanes: u32,
     /// In which order collections are read.
     pub read_order: ReadOrder,
     /// Which members of the source are read.
@@ -210,6 +234,8 @@ pub struct Settings {
     pub rate_limits: RateLimits,
     /// When to begin to stop; never when none.
     pub time_budget: Option<Duration>,
+    /// How long before its deadline an invocation begins to stop.
+    pub margin: Duration,
     /// How often a lane saves: at most a third of the lease.
     pub save_interval: Duration,
     /// How long a silent worker counts as alive.
@@ -236,19 +262,6 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Decides what is meant. `directory` is where the file is looked for: the working directory, but in tests.
-    pub fn resolve(
-        command: Command,
-        flags: &RawArguments,
-        environment: &Environment,
-        directory: &Path,
-    ) -> Result<Self> {
-        let mut layers = Layers { flags, environment, file: None };
-        let named = layers.given("config");
-        layers.file = file::read(named.as_ref().map(Given::text), directory)?;
-        Resolver { layers, notices: Vec::new() }.resolve(command)
-    }
-
     /// The source, or what to do when there is none.
     pub fn source(&self) -> Result<&ConnectionString> {
         self.source.as_ref().ok_or_else(|| missing("source"))
@@ -263,8 +276,19 @@ impl Settings {
 /// Whether errors should be JSON, for those that come up before there are settings. What is wrong with the value itself
 /// is told later.
 pub fn wants_json(flags: &RawArguments, environment: &Environment) -> bool {
-    let layers = Layers { flags, environment, file: None };
+    let layers = Layers { flags: flags.clone(), environment: environment.clone(), file: None };
     layers.given("log-format").is_some_and(|given| given.text() == "json")
+}
+
+/// What a function logs, before there is a job whose settings say it.
+///
+/// # Errors
+/// Bad input for a level that is none.
+pub fn function_log_level(environment: &Environment) -> Result<Level> {
+    let layers = Layers { flags: RawArguments::default(), environment: environment.clone(), file: None };
+    let (contents, defaults) = (&Contents::new(), &Defaults::OF_A_PROCESS);
+    let resolver = Resolver { layers: &layers, contents, notices: Vec::new(), defaults };
+    Ok(resolver.word("log-level", LOG_LEVELS, &LEVELS)?.unwrap_or(Level::INFO))
 }
 
 fn missing(name: &str) -> Error {
@@ -276,8 +300,43 @@ fn missing(name: &str) -> Error {
 }
 
 struct Resolver<'a> {
-    layers: Layers<'a>,
+    layers: &'a Layers,
+    contents: &'a Contents,
     notices: Vec<String>,
+    defaults: &'a Defaults,
+}
+
+/// What is so when nobody says otherwise, where it depends on what runs.
+#[derive(Clone)]
+struct Defaults {
+    lease: Duration,
+    save_interval_on_s3: Duration,
+    memory: u64,
+    max_readers: u32,
+    max_writers: u32,
+}
+
+impl Defaults {
+    const OF_A_PROCESS: Self = Self {
+        lease: DEFAULT_LEASE,
+        save_interval_on_s3: DEFAULT_SAVE_INTERVAL_ON_S3,
+        memory: DEFAULT_MEMORY,
+        max_readers: DEFAULT_MAX_READERS,
+        max_writers: DEFAULT_MAX_WRITERS,
+    };
+
+    /// A function of this size. Nobody waits at a terminal for one that died, and each of hundreds saves for itself; it has
+    /// a lane and a core or two, and the connections of all of them are the servers' to bear.
+    fn of_function(memory: u64) -> Self {
+        Self {
+            lease: Duration::from_secs(60),
+            save_interval_on_s3: Duration::from_secs(10),
+            // The rest is for the program and what the system keeps.
+            memory: (memory / 4 * 3).clamp(*MEMORY_RANGE.start(), *MEMORY_RANGE.end()),
+            max_readers: 4,
+            max_writers: 4,
+        }
+    }
 }
 
 impl Resolver<'_> {
@@ -287,7 +346,8 @@ impl Resolver<'_> {
         let state = self.parsed("state", parse_state)?;
         let state = state.unwrap_or_else(|| StateUrl::Folder(PathBuf::from(DEFAULT_STATE)));
         let source = self.connection_string("source")?;
-        let cluster = self.cluster(command, source.is_some())?;
+        let has_source = self.layers.given("source").is_some();
+        let cluster = self.cluster(command, has_source)?;
         let target = self.connection_string("target")?;
         let (mut source_ca, mut target_ca) = (None, None);
         if command.connects() {
@@ -303,15 +363,15 @@ impl Resolver<'_> {
                 "--drop-committed goes with --existing drop only; existing collections are set to `{existing}`"
             )));
         }
-        let lease = self.duration("lease", LEASE_RANGE)?.unwrap_or(DEFAULT_LEASE);
+        let lease = self.duration("lease", LEASE_RANGE)?.unwrap_or(self.defaults.lease);
         let quiet = self.layers.flags.quiet;
-        let levels = [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE];
         let default_level = if quiet { Level::WARN } else { Level::INFO };
         let (db, collection) = DEFAULT_CHECKPOINT_NAMESPACE;
         Ok(Settings {
             job,
             s3_endpoint: self.parsed("s3-endpoint", parse_endpoint)?,
-            read: self.read(cluster.is_some() && source.is_none())?,
+            expected_bucket_owner: self.parsed("expected-bucket-owner", parse_account)?,
+            read: self.read(cluster.is_some() && !has_source)?,
             source,
             cluster,
             target,
@@ -351,16 +411,18 @@ impl Resolver<'_> {
             against: self.against()?,
             partition_size: self.size("partition-size", PARTITION_SIZE_RANGE)?.unwrap_or(DEFAULT_PARTITION_SIZE),
             lanes_per_shard: self.number("lanes-per-shard", LANES_PER_SHARD_RANGE)?.unwrap_or(1),
+            max_lanes: self.number("max-lanes", MAX_LANES_RANGE)?.unwrap_or(DEFAULT_MAX_LANES),
             read_order: self.word("read-order", READ_ORDER, &ReadOrder::ALL)?.unwrap_or_default(),
             read_preference: self.word("read-preference", READ_PREFERENCE, &ReadPreference::ALL)?.unwrap_or_default(),
-            memory: self.size("memory", MEMORY_RANGE)?.unwrap_or(DEFAULT_MEMORY),
-            max_readers: self.number("max-readers", READERS_RANGE)?.unwrap_or(DEFAULT_MAX_READERS) as usize,
-            max_writers: self.number("max-writers", WRITERS_RANGE)?.unwrap_or(DEFAULT_MAX_WRITERS) as usize,
+            memory: self.size("memory", MEMORY_RANGE)?.unwrap_or(self.defaults.memory),
+            max_readers: self.number("max-readers", READERS_RANGE)?.unwrap_or(self.defaults.max_readers) as usize,
+            max_writers: self.number("max-writers", WRITERS_RANGE)?.unwrap_or(self.defaults.max_writers) as usize,
             rate_limits: RateLimits {
                 documents: self.rate_limit(Quantity::Documents)?,
                 bytes: self.rate_limit(Quantity::Bytes)?,
             },
             time_budget: self.duration("time-budget", SHORTEST_TIME_BUDGET..=Duration::MAX)?,
+            margin: self.duration("margin", MARGIN_RANGE)?.unwrap_or(DEFAULT_MARGIN),
             save_interval: self.save_interval(&state, lease)?,
             lease,
             takeover: self.layers.flags.takeover,
@@ -369,7 +431,7 @@ impl Resolver<'_> {
             namespace: self.parsed("namespace", Namespace::parse_valid)?,
             http: self.parsed("http", http::address::parse)?,
             log_format: self.word("log-format", LOG_FORMATS, &[LogFormat::Text, LogFormat::Json])?.unwrap_or_default(),
-            log_level: self.word("log-level", LOG_LEVELS, &levels)?.unwrap_or(default_level),
+            log_level: self.word("log-level", LOG_LEVELS, &LEVELS)?.unwrap_or(default_level),
             quiet,
             notices: self.notices,
             state,
@@ -471,7 +533,7 @@ impl Resolver<'_> {
         let Some(interval) = self.duration("save-interval", SHORTEST_SAVE_INTERVAL..=Duration::MAX)? else {
             let default = match state {
                 StateUrl::Folder(_) => DEFAULT_SAVE_INTERVAL_IN_A_FOLDER,
-                StateUrl::S3 { .. } => DEFAULT_SAVE_INTERVAL_ON_S3,
+                StateUrl::S3 { .. } => self.defaults.save_interval_on_s3,
             };
             return Ok(default.min(longest));
         };
@@ -488,23 +550,26 @@ impl Resolver<'_> {
         Ok(interval)
     }
 
+    /// None also for a reference whose content is not known.
     fn connection_string(&mut self, name: &str) -> Result<Option<ConnectionString>> {
         let Some(given) = self.layers.given(name) else { return Ok(None) };
-        self.parsed_uri(&given, given.text()).map(Some)
+        self.parsed_uri(&given, given.text())
     }
 
     /// A cluster is its config servers and all its shards, in place of a source; to abandon a job the config servers are
     /// enough. Beside a source they go with a mongos, which nobody can tell before it answers.
     fn cluster(&mut self, command: Command, has_source: bool) -> Result<Option<ClusterUris>> {
         let config = self.connection_string("source-config")?;
-        let shards = match self.layers.given("source-shard") {
-            None => Vec::new(),
-            Some(given) => given.uris().into_iter().map(|uri| self.parsed_uri(&given, uri)).collect::<Result<_>>()?,
-        };
-        match (self.layers.given("source-config"), self.layers.given("source-shard")) {
+        let mut shards = Vec::new();
+        let given = self.layers.given("source-shard");
+        for uri in given.iter().flat_map(Given::uris) {
+            shards.extend(given.as_ref().map(|given| self.parsed_uri(given, uri)).transpose()?.flatten());
+        }
+        let has_shards = given.as_ref().is_some_and(|given| !given.uris().is_empty());
+        match (self.layers.given("source-config"), given) {
             (None, None) => Ok(None),
             _ if has_source => Ok(Some(ClusterUris { config, shards })),
-            (Some(given), _) if shards.is_empty() && command != Command::Abandon => {
+            (Some(given), _) if !has_shards && command != Command::Abandon => {
                 Err(given.refuse("goes with --source-shard for each shard of that cluster"))
             }
             (None, Some(given)) => {
@@ -524,15 +589,26 @@ impl Resolver<'_> {
         }
     }
 
-    fn parsed_uri(&mut self, given: &Given, text: &str) -> Result<ConnectionString> {
-        let parsed = ConnectionString::parse(text).map_err(|reason| given.refuse(reason))?;
+    fn parsed_uri(&mut self, given: &Given, text: &str) -> Result<Option<ConnectionString>> {
+        let parsed = match Reference::parse(text).transpose().map_err(|reason| given.refuse(reason))? {
+            None => ConnectionString::parse(text).map_err(|reason| given.refuse(reason))?,
+            Some(reference) => {
+                let Some(content) = self.contents.get(&reference) else { return Ok(None) };
+                let text = content.text.trim();
+                ConnectionString::parse(text).map_err(|reason| {
+                    let hint =
+                        if text.starts_with('{') { "; of a JSON object, name the key: #key behind it" } else { "" };
+                    given.refuse(format!("{reference}: {reason}{hint}"))
+                })?
+            }
+        };
         for option in parsed.weaker_than_majority() {
             self.notices.push(format!(
                 "{}: `{option}` is overridden by majority, since what is not acknowledged by a majority can be rolled back",
                 given.place()
             ));
         }
-        Ok(parsed)
+        Ok(Some(parsed))
     }
 
     fn checkpoint_mode(&self) -> Result<Option<CheckpointMode>> {
@@ -570,13 +646,16 @@ impl Resolver<'_> {
             if tls == Some("false") {
                 return Err("the connection string says tls=false; leave one of them out".to_owned());
             }
-            let content = std::fs::read(text).map_err(|error| format!("cannot be read: {error}"))?;
-            let begins = b"-----BEGIN CERTIFICATE-----";
-            if !content.windows(begins.len()).any(|window| window == begins) {
-                return Err("holds no certificate; it must be a PEM file with `-----BEGIN CERTIFICATE-----`".to_owned());
+            if let Some(reference) = Reference::parse(text).transpose()? {
+                let Some(content) = self.contents.get(&reference) else { return Ok(None) };
+                check_certificates(content.text.as_bytes())?;
+                return Ok(content.file.clone());
             }
-            Ok(PathBuf::from(text))
+            let content = std::fs::read(text).map_err(|error| format!("cannot be read: {error}"))?;
+            check_certificates(&content)?;
+            Ok(Some(PathBuf::from(text)))
         })
+        .map(Option::flatten)
     }
 
     fn patterns(&self, name: &str) -> Result<Vec<Pattern>> {
@@ -612,6 +691,14 @@ impl Resolver<'_> {
     }
 }
 
+fn check_certificates(content: &[u8]) -> Result<(), String> {
+    let begins = b"-----BEGIN CERTIFICATE-----";
+    if content.windows(begins.len()).any(|window| window == begins) {
+        return Ok(());
+    }
+    Err("holds no certificate; it must be a PEM file with `-----BEGIN CERTIFICATE-----`".to_owned())
+}
+
 fn parse_state(text: &str) -> Result<StateUrl, String> {
     let wanted = "name a folder, or s3://bucket/prefix";
     let Some(rest) = text.strip_prefix("s3://") else {
@@ -636,6 +723,13 @@ fn parse_state(text: &str) -> Result<StateUrl, String> {
         );
     }
     Ok(StateUrl::S3 { bucket: bucket.to_owned(), prefix: prefix.to_owned() })
+}
+
+fn parse_account(text: &str) -> Result<String, String> {
+    match text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        true => Ok(text.to_owned()),
+        false => Err("an AWS account is a number of 12 digits".to_owned()),
+    }
 }
 
 fn parse_endpoint(text: &str) -> Result<String, String> {

@@ -19,8 +19,10 @@ use crate::random::random_id;
 use crate::source::Source;
 use crate::state::document::Documents;
 use crate::state::keys;
-use crate::state::open::open_store;
+use crate::state::open::{S3Options, open_store};
+use crate::state::store::StateStore;
 use crate::stop::Stop;
+use crate::tally::Tally;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -37,6 +39,8 @@ pub struct Context {
     pub stop: Stop,
     /// What it did.
     pub journal: Arc<Journal>,
+    /// What it has moved.
+    pub tally: Arc<Tally>,
 }
 
 impl Context {
@@ -45,12 +49,27 @@ impl Context {
     /// # Errors
     /// Bad input for a store that cannot be used.
     pub async fn open(settings: Settings, stop: Stop) -> Result<Self> {
-        let store = open_store(&settings.state.to_string(), settings.s3_endpoint.as_deref()).await?;
+        let s3 =
+            S3Options { endpoint: settings.s3_endpoint.as_deref(), owner: settings.expected_bucket_owner.as_deref() };
+        let store = open_store(&settings.state.to_string(), s3).await?;
+        Ok(Self::on(store, settings, stop))
+    }
+
+    /// The same on a store that is open already.
+    pub fn on(store: Arc<dyn StateStore>, settings: Settings, stop: Stop) -> Self {
         let documents = Documents::new(store, settings.job.to_string());
         let run = random_id();
         let holder = Holder { run: run.clone(), host: process::host_name(), process: process::this() };
         let journal = Arc::new(Journal::new(documents.clone(), &run));
-        Ok(Self { settings: Arc::new(settings), documents, holder, stop, journal })
+        Self { settings: Arc::new(settings), documents, holder, stop, journal, tally: Arc::default() }
+    }
+
+    /// The same run for one attempt at its work, which can fail without the run, with other settings where secrets have
+    /// changed.
+    #[must_use]
+    pub fn attempt(&self, settings: Option<Settings>) -> Self {
+        let settings = settings.map_or_else(|| Arc::clone(&self.settings), Arc::new);
+        Self { settings, stop: self.stop.of_part(), ..self.clone() }
     }
 
     /// How this run claims work.

@@ -60,13 +60,16 @@ pub async fn run_all(context: &Context) -> Result<Outcome> {
     last.ok_or_else(|| Error::internal("there are no steps"))
 }
 
-/// Whether a step was named by hand, or is run by the chain.
+/// Who runs a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Named {
     /// `step verify`.
     ByHand,
     /// `step all`.
     InChain,
+    /// By a state machine: a lane or a collection for each of its workers, and then the step as a whole, which settles
+    /// what they have found.
+    ByMachine,
 }
 
 /// Runs one step.
@@ -75,10 +78,13 @@ pub enum Named {
 /// Bad input when the step before it is not done, else the step's own.
 pub async fn run_step(context: &Context, step: Step, named: Named) -> Result<Outcome> {
     context.job().await?;
-    for before in Step::ALL.into_iter().take_while(|before| *before != step) {
-        if is_done(context, before).await? {
-            continue;
-        }
+    // A worker of a machine that goes on from the beginning: thousands of them, and nothing to connect for.
+    if named == Named::ByMachine
+        && let Some(done) = step_work(context, step).await?.filter(|work| work.status == WorkStatus::Done)
+    {
+        return Ok(Outcome::Done { step, summary: done.progress.summary });
+    }
+    if let Some(before) = first_not_done(context, step).await? {
         return Err(Error::bad_input(format!(
             "step {step} cannot run before step {before} is done; run `mongoferry step {before} --job {}`",
             context.settings.job
@@ -89,12 +95,15 @@ pub async fn run_step(context: &Context, step: Step, named: Named) -> Result<Out
     }
     let Some(servers) = context.stop.unless(context.connect(step)).await else { return Ok(yielded(context, step)) };
     let servers = servers?;
+    if matches!(step, Step::Copy | Step::Index | Step::Verify) {
+        steps::oplog_window::look(context, &servers.source).await;
+    }
     let outcome = match step {
-        Step::Discover => steps::discover::run(context, &servers).await,
+        Step::Discover => steps::discover::run(context, &servers, named).await,
         Step::Plan => steps::plan::run(context, &servers).await,
         Step::Prepare => steps::prepare::run(context, &servers).await,
-        Step::Copy => steps::copy::run(context, &servers).await,
-        Step::Index => steps::index::run(context, &servers).await,
+        Step::Copy => steps::copy::run(context, &servers, named).await,
+        Step::Index => steps::index::run(context, &servers, named).await,
         Step::Verify => steps::verify::run(context, &servers, named).await,
         Step::Commit => steps::commit::run(context, &servers).await,
     };
@@ -114,6 +123,20 @@ pub async fn run_step(context: &Context, step: Step, named: Named) -> Result<Out
         context.journal.flush().await;
     }
     outcome
+}
+
+/// The first of the steps before this one that is not done. None is done before the one before it is.
+async fn first_not_done(context: &Context, step: Step) -> Result<Option<Step>> {
+    match step.predecessor() {
+        Some(before) if !is_done(context, before).await? => {}
+        _ => return Ok(None),
+    }
+    for before in Step::ALL.into_iter().take_while(|before| *before != step) {
+        if !is_done(context, before).await? {
+            return Ok(Some(before));
+        }
+    }
+    Ok(None)
 }
 
 /// Whether a step is done.

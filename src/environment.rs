@@ -53,6 +53,12 @@ impl Environment {
     }
 }
 
+/// Whether AWS Lambda has started this process, and not somebody at a command line.
+/// <https://docs.aws.amazon.com/lambda/latest/dg/runtimes-custom.html>
+pub fn is_function() -> bool {
+    std::env::var_os("AWS_LAMBDA_RUNTIME_API").is_some()
+}
+
 /// A variable that is not a setting, such as those which tests and tools hand down; `None` when unset or empty.
 pub fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())

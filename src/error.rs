@@ -70,6 +70,7 @@ pub const EXIT_YIELD: u8 = 75;
 pub struct Error {
     kind: Kind,
     message: String,
+    is_refused_login: bool,
 }
 
 /// The result of everything fallible here.
@@ -78,7 +79,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// An error of this kind. The message is one line: lower case, no full stop, the value and the way out.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into() }
+        Self { kind, message: message.into(), is_refused_login: false }
     }
 
     /// [`Kind::BadInput`].
@@ -126,10 +127,27 @@ impl Error {
         self.kind
     }
 
+    /// Whether a server refused the user name or password: another one may be right by now ([`crate::rotation`]).
+    pub fn is_refused_login(&self) -> bool {
+        self.is_refused_login
+    }
+
+    /// The same error, being that.
+    #[must_use]
+    pub fn refused_login(self) -> Self {
+        Self { is_refused_login: true, ..self }
+    }
+
+    /// The same error as one of another kind.
+    #[must_use]
+    pub fn as_kind(self, kind: Kind) -> Self {
+        Self { kind, ..self }
+    }
+
     /// The same error, saying first what was being done.
     #[must_use]
     pub fn during(self, doing: impl fmt::Display) -> Self {
-        Self { kind: self.kind, message: format!("{doing}: {}", self.message) }
+        Self { message: format!("{doing}: {}", self.message), ..self }
     }
 }
 

@@ -29,6 +29,7 @@
 //! ARCHITECTURE.md says what happens when it is killed between any two lines.
 
 pub mod abandon;
+pub mod aws;
 pub mod claim;
 pub mod cli;
 pub mod clock;
@@ -44,6 +45,7 @@ pub mod environment;
 pub mod error;
 pub mod http;
 pub mod journal;
+pub mod lambda;
 #[cfg(test)]
 mod layout;
 pub mod limits;
@@ -55,9 +57,13 @@ pub mod progress;
 pub mod random;
 pub mod redact;
 pub mod rejected;
+pub mod rotation;
+pub mod secrets;
 pub mod source;
 pub mod state;
 pub mod status;
 pub mod steps;
 pub mod stop;
+pub mod tally;
+pub mod tasks;
 pub mod telemetry;

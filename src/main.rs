@@ -3,10 +3,10 @@
 use mongoferry::cli::{self, Parsed};
 use mongoferry::commands::{self, Outcome};
 use mongoferry::config::layer::RawArguments;
-use mongoferry::config::{self, Settings};
-use mongoferry::environment::Environment;
+use mongoferry::config::{self, Configuration};
+use mongoferry::environment::{self, Environment};
 use mongoferry::error::{EXIT_YIELD, Kind, Result};
-use mongoferry::{output, telemetry};
+use mongoferry::{lambda, output, telemetry};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -29,20 +29,22 @@ fn run() -> Result<Outcome> {
     let environment = Environment::read();
     let none_given = RawArguments::default();
     output::errors_as_json(environment.as_ref().is_ok_and(|environment| config::wants_json(&none_given, environment)));
+    if environment::is_function() {
+        return serve(environment?);
+    }
     let (command, flags) = match cli::parse(std::env::args_os())? {
         Parsed::Run(command, flags) => (command, flags),
         Parsed::Print(text) => return output::result_line(&text).map(|()| Outcome::Done),
     };
     let environment = environment?;
     output::errors_as_json(config::wants_json(&flags, &environment));
-    let settings = Settings::resolve(command, &flags, &environment, Path::new(""))?;
-    telemetry::init(settings.log_format, settings.log_level);
-    output::errors_as_json(settings.log_format == telemetry::LogFormat::Json);
-    if settings.log_format == telemetry::LogFormat::Text && !settings.quiet {
-        output::show_progress();
-    }
-    for notice in &settings.notices {
-        tracing::warn!("{notice}");
-    }
-    commands::run(command, settings)
+    commands::run(&Configuration::read(command, flags, environment, Path::new(""))?)
+}
+
+/// Serves AWS Lambda, until that takes the process down.
+fn serve(environment: Environment) -> Result<Outcome> {
+    let level = config::function_log_level(&environment)?;
+    telemetry::init(telemetry::LogFormat::Json, level);
+    output::errors_as_json(true);
+    lambda::serve(environment).map(|()| Outcome::Done)
 }

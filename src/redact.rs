@@ -56,10 +56,33 @@ fn unquoted(text: &str) -> &str {
     text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text)
 }
 
+/// Whether a character may be in the name of a secret or parameter that a setting refers to.
+pub fn is_reference_character(character: char) -> bool {
+    character.is_ascii_alphanumeric() || matches!(character, '/' | '_' | '+' | '=' | '.' | '@' | '-')
+}
+
+/// Where the reference ends that text after `://` begins with: `secretsmanager://a@b` and `ssm://arn:…:parameter/x` hold no
+/// secret, they name one. None where it is none, such as a connection string behind the wrong scheme.
+fn end_of_reference(before: &str, after: &str) -> Option<usize> {
+    let is_parameter = before.ends_with("ssm://");
+    if !is_parameter && !before.ends_with("secretsmanager://") {
+        return None;
+    }
+    let end = after.find(|c: char| c != ':' && c != '#' && !is_reference_character(c)).unwrap_or(after.len());
+    // Messages go on behind a colon; within a parameter's name it is before a version.
+    let named = after[..end].trim_end_matches(':');
+    let is_one = named.starts_with("arn:") || !named.contains(':') || (is_parameter && !named.contains('@'));
+    is_one.then_some(named.len())
+}
+
 /// Registers every secret that a connection string may hold. It need not be well-formed: what cannot be parsed is the
 /// very thing that ends up in error messages. Text without `://` holds none.
 pub fn register_uri(text: &str) {
-    let Some((_, rest)) = text.split_once("://") else { return };
+    let Some(at) = text.find("://") else { return };
+    let (before, rest) = text.split_at(at + "://".len());
+    if let Some(end) = end_of_reference(before, rest) {
+        return register_uri(&rest[end..]);
+    }
     // A well-formed URI's user info ends at the last `@` before the path; a malformed one's (`/`, `?` or `@` not encoded
     // in the password) perhaps much later. Taking too much is no harm.
     let authority = rest.find(['/', '?']).map_or(rest, |end| &rest[..end]);
@@ -125,6 +148,11 @@ fn redact_user_info(text: &str) -> Cow<'_, str> {
     while let Some(at) = rest.find("://") {
         let (before, after) = rest.split_at(at + "://".len());
         result.push_str(before);
+        if let Some(end) = end_of_reference(before, after) {
+            result.push_str(&after[..end]);
+            rest = &after[end..];
+            continue;
+        }
         let url_end =
             after.find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`' | '<' | '>')).unwrap_or(after.len());
         let url = &after[..url_end];
@@ -164,6 +192,9 @@ mod tests {
             ("s3://bucket/a@b", "s3://bucket/a@b"),
             ("http://k:s@minio:9000/a@b", "http://***@minio:9000/a@b"),
             ("http://minio/ me@example.org", "http://minio/ me@example.org"),
+            ("secretsmanager://shop@prod#uri: no", "secretsmanager://shop@prod#uri: no"),
+            ("'ssm:///a', 'mongodb://u:p@h'", "'ssm:///a', 'mongodb://***@h'"),
+            ("secretsmanager://u:p@h", "secretsmanager://***@h"),
         ] {
             assert_eq!(redact(text), shown);
         }
@@ -192,6 +223,8 @@ mod tests {
             ("mongodb://u:naïve-17x@h/", "naïve-17x"),
             ("mongodb://h/?password=query-18x", "query-18x"),
             ("mongodb://h/?appName=a@b&proxyPassword=proxy-19x", "proxy-19x"),
+            ("['secretsmanager://shop@prod', 'mongodb://u:after-22x@h/']", "after-22x"),
+            ("secretsmanager://u:instead-23x@h/", "instead-23x"),
         ] {
             register_uri(uri);
             for text in [
@@ -212,6 +245,11 @@ mod tests {
             "mongodb://sven:pw-20x@host-20/?authMechanismProperties=SERVICE_NAME:service-20,AWS_ACCESS_KEY_ID:AKIA20",
         );
         register_uri("mongodb://CN=client-21@[fe80::21]:27017/");
+        register_uri("secretsmanager://arn:aws:secretsmanager:eu-west-1:123456789012:secret:name-24");
+        register_uri("ssm://arn:aws:ssm:eu-west-1:123456789012:parameter-25/x");
+        register_uri("secretsmanager://team-26/mongo@prod-26");
+        let references = "name-24 parameter-25 team-26/mongo prod-26";
+        assert_eq!(redact(references), references);
         assert_eq!(
             redact("sven service-20 AKIA20 host-20 CN=client-21 fe80::21"),
             "sven service-20 AKIA20 host-20 CN=client-21 fe80::21"

@@ -10,10 +10,11 @@ pub use reader::Reader;
 
 use crate::clock;
 use crate::control::ControlStatus;
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::model::catalog::Ordinal;
 use crate::model::choice::CreateIndex;
 use crate::model::counts::Counts;
+use crate::model::failure::Failure;
 use crate::model::finding::{Finding, Note};
 use crate::model::job::Optime;
 use crate::model::lane::LaneProgress;
@@ -282,7 +283,7 @@ impl Reader {
 }
 
 fn status(name: &str, facts: Facts<'_>) -> Status {
-    let Facts { job, steps, checkpoints, catalog, lanes, index, verify, control, rejects } = &facts;
+    let Facts { job, steps, checkpoints, catalog, lanes, index, verify, control, failure, rejects } = &facts;
     let counts: Counts = lanes.iter().filter_map(|lane| lane.work.as_ref()).map(|work| work.progress.counts()).sum();
     let settled: u64 = rejects.repairs.iter().map(|repair| repair.ids.len() as u64).sum();
     let counts = rejects.repairs.iter().fold(counts, |counts, repair| counts + repair.counts);
@@ -291,7 +292,7 @@ fn status(name: &str, facts: Facts<'_>) -> Status {
     all.extend(index.units.values().chain(verify.units.values()).map(|unit| unit.standing.clone()));
     let is_committed = steps.get(&Step::Commit).is_some_and(|work| work.status == WorkStatus::Done);
     let is_abandoned = job.as_ref().is_some_and(|job| job.abandoned.is_some());
-    let (mut status, error) = job_status(&all, is_committed, is_abandoned);
+    let (mut status, error) = job_status(&all, is_committed, is_abandoned, failure.as_ref());
     let (findings, notes) = remarks(&facts);
     let namespaces = catalog.map_or_else(Vec::new, |catalog| namespaces(catalog, lanes, &rejects.repairs));
     let is_copied = steps.get(&Step::Copy).is_some_and(|work| work.status == WorkStatus::Done);
@@ -462,7 +463,12 @@ fn saved_by(all: &[Standing]) -> BTreeMap<String, String> {
     oldest
 }
 
-fn job_status(all: &[Standing], is_committed: bool, is_abandoned: bool) -> (JobStatus, Option<String>) {
+fn job_status(
+    all: &[Standing],
+    is_committed: bool,
+    is_abandoned: bool,
+    failure: Option<&Failure>,
+) -> (JobStatus, Option<String>) {
     if is_abandoned {
         return (JobStatus::Abandoned, None);
     }
@@ -471,6 +477,11 @@ fn job_status(all: &[Standing], is_committed: bool, is_abandoned: bool) -> (JobS
     }
     if all.iter().any(|standing| standing.status == WorkStatus::Running && !standing.is_silent) {
         return (JobStatus::Running, None);
+    }
+    // One that came before the last save is over: somebody went on.
+    if let Some(failure) = failure.filter(|failure| all.iter().all(|standing| standing.saved <= failure.at)) {
+        let status = if failure.error == Kind::Findings.name() { JobStatus::Findings } else { JobStatus::Failed };
+        return (status, Some(failure.text()));
     }
     let unfinished = all.iter().filter(|standing| standing.status != WorkStatus::Done);
     match unfinished.max_by(|a, b| a.saved.cmp(&b.saved)).map(|standing| &standing.status) {
@@ -510,7 +521,7 @@ fn step_status(step: Step, facts: &Facts<'_>, namespaces: &[NamespaceStatus]) ->
         };
     }
     let standings: Vec<Standing> = parts.into_iter().map(|(standing, _)| standing).collect();
-    let status = match job_status(&standings, false, false) {
+    let status = match job_status(&standings, false, false, None) {
         _ if standings.is_empty() => "pending",
         (JobStatus::Stopped | JobStatus::Done, _) => "stopped",
         (status, _) => status.word(),

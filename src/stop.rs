@@ -41,9 +41,17 @@ impl Reason {
 pub struct Stop {
     requested: CancellationToken,
     since: Arc<OnceLock<(Reason, clock::Moment)>>,
+    /// Of what this is a part.
+    whole: Option<Arc<Stop>>,
 }
 
 impl Stop {
+    /// For a part of the run: told to stop with it, and by itself without the rest of it.
+    #[must_use]
+    pub fn of_part(&self) -> Self {
+        Self { requested: self.requested.child_token(), since: Arc::default(), whole: Some(Arc::new(self.clone())) }
+    }
+
     /// Asks the run to stop. The first reason counts.
     pub fn request(&self, reason: Reason) {
         if self.since.set((reason, clock::monotonic())).is_ok() {
@@ -54,7 +62,11 @@ impl Stop {
 
     /// Why, once it was asked for.
     pub fn reason(&self) -> Option<Reason> {
-        self.since.get().map(|(reason, _)| *reason)
+        self.since().map(|(reason, _)| reason)
+    }
+
+    fn since(&self) -> Option<(Reason, clock::Moment)> {
+        self.since.get().copied().or_else(|| self.whole.as_ref().and_then(|whole| whole.since()))
     }
 
     /// Whether it was asked for.
@@ -70,7 +82,7 @@ impl Stop {
     /// Ends when what is in flight is to be given up.
     pub async fn give_up(&self) {
         self.requested().await;
-        if let Some((reason, since)) = self.since.get() {
+        if let Some((reason, since)) = self.since() {
             tokio::time::sleep(reason.grace().saturating_sub(since.elapsed())).await;
         }
     }
@@ -83,5 +95,22 @@ impl Stop {
             () = self.requested() => None,
             result = work => Some(result),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_stops_with_the_whole_and_not_the_other_way_round() {
+        let whole = Stop::default();
+        let (one, other) = (whole.of_part(), whole.of_part());
+        one.request(Reason::AnotherFailed);
+        assert_eq!((one.reason(), whole.reason(), other.reason()), (Some(Reason::AnotherFailed), None, None));
+        assert!(one.is_requested() && !whole.is_requested() && !other.is_requested());
+        whole.request(Reason::Signal);
+        assert!(other.is_requested());
+        assert_eq!((one.reason(), other.reason()), (Some(Reason::AnotherFailed), Some(Reason::Signal)));
     }
 }

@@ -3,13 +3,14 @@
 //! Only mongoferry's own lines follow `--log-level`. Libraries are heard from `warn` on, whatever the level: at `debug`
 //! the AWS SDK logs signed requests, and nobody who debugs a copy is helped by the frames of HTTP/2.
 
+mod json;
+
 use crate::{clock, output};
 use std::fmt;
 use std::io;
 use std::panic::PanicHookInfo;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
-use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::fmt::{FmtContext, FormattedFields, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
@@ -33,7 +34,7 @@ pub fn init(format: LogFormat, level: Level) {
     let layer = tracing_subscriber::fmt::layer().with_writer(Lines);
     let layer = match format {
         LogFormat::Text => layer.with_ansi(false).event_format(TextLine).boxed(),
-        LogFormat::Json => layer.json().with_timer(WallClock).flatten_event(true).with_current_span(false).boxed(),
+        LogFormat::Json => layer.json().event_format(json::JsonLine).boxed(),
     };
     // An error says that a subscriber is there already.
     let _ = tracing_subscriber::registry().with(layer.with_filter(targets)).try_init();
@@ -79,15 +80,6 @@ where
     }
 }
 
-/// [`clock::wall`] in JSON lines.
-struct WallClock;
-
-impl FormatTime for WallClock {
-    fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
-        writer.write_str(&clock::wall())
-    }
-}
-
 /// Hands each event to [`output::stderr_line`], which redacts it and moves the progress bar out of the way.
 #[derive(Debug, Clone, Copy)]
 struct Lines;
@@ -118,8 +110,15 @@ mod tests {
     use super::*;
     use std::sync::{Arc, Mutex};
 
+    /// Keeps what is logged.
     #[derive(Clone, Default)]
-    struct Kept(Arc<Mutex<Vec<u8>>>);
+    pub(super) struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl Kept {
+        pub(super) fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
 
     impl io::Write for Kept {
         fn write(&mut self, event: &[u8]) -> io::Result<usize> {
@@ -142,7 +141,7 @@ mod tests {
             let _span = tracing::error_span!("lane", job = "shop", lane = 3).entered();
             tracing::error!(documents = 7, "lane saved");
         });
-        let line = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+        let line = kept.text();
         let (time, rest) = line.split_once(' ').unwrap();
         assert_eq!((time.len(), rest), (24, "error lane saved documents=7 job=\"shop\" lane=3\n"));
     }

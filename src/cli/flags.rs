@@ -34,6 +34,10 @@ pub(super) struct StoreFlags {
     /// AWS SDK finds them [default: AWS] [env: MONGOFERRY_S3_ENDPOINT]
     #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
     s3_endpoint: Option<String>,
+    /// The AWS account that the bucket must belong to, 12 digits; a bucket of the same name in another account is refused
+    /// [default: not checked] [env: MONGOFERRY_EXPECTED_BUCKET_OWNER]
+    #[arg(long, value_name = "ACCOUNT")]
+    expected_bucket_owner: Option<String>,
 }
 
 impl StoreFlags {
@@ -41,6 +45,7 @@ impl StoreFlags {
         raw.set("config", &self.config);
         raw.set("state", &self.state);
         raw.set("s3-endpoint", &self.s3_endpoint);
+        raw.set("expected-bucket-owner", &self.expected_bucket_owner);
     }
 }
 
@@ -266,6 +271,10 @@ pub(super) struct ReadingFlags {
     /// --lane N`; plan decides it for good [default: 1] [env: MONGOFERRY_LANES_PER_SHARD]
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     lanes_per_shard: Option<String>,
+    /// On AWS: how many lanes are copied at once at most, each by an invocation of its own, 1 to 1000; plan says it to the
+    /// state machine [default: 16] [env: MONGOFERRY_MAX_LANES]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    max_lanes: Option<String>,
     /// In which order collections are read: by _id, in the order of the disk, or in the one that suits it;
     /// discover decides it for good [default: auto] [env: MONGOFERRY_READ_ORDER]
     #[arg(long, value_name = "ORDER", value_parser = Suggested(layer::READ_ORDER))]
@@ -280,6 +289,7 @@ impl ReadingFlags {
         raw.set("stop-balancer", &self.stop_balancer);
         raw.set("partition-size", &self.partition_size);
         raw.set("lanes-per-shard", &self.lanes_per_shard);
+        raw.set("max-lanes", &self.max_lanes);
         raw.set("read-order", &self.read_order);
         raw.set("read-preference", &self.read_preference);
     }
@@ -332,6 +342,9 @@ pub(super) struct WorkFlags {
     /// MONGOFERRY_TIME_BUDGET]
     #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
     time_budget: Option<String>,
+    /// On AWS: how long before its deadline an invocation begins to stop, 2s to 10m [default: 30s] [env: MONGOFERRY_MARGIN]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
+    margin: Option<String>,
     /// How often a lane saves its cursors, from 10ms to a third of the lease; after a kill at most this much is done
     /// again, beside what was in flight [default: 200ms in a folder, 2s on S3, never more than a third of the lease] [env:
     /// MONGOFERRY_SAVE_INTERVAL]
@@ -348,6 +361,7 @@ pub(super) struct WorkFlags {
 impl WorkFlags {
     pub(super) fn take_into(&self, raw: &mut RawArguments) {
         raw.set("time-budget", &self.time_budget);
+        raw.set("margin", &self.margin);
         raw.set("save-interval", &self.save_interval);
         raw.set("lease", &self.lease);
         raw.takeover = self.takeover;

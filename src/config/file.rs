@@ -44,7 +44,8 @@ pub fn read(named: Option<&str>, directory: &Path) -> Result<Option<(PathBuf, Co
     Ok(Some((path, content)))
 }
 
-fn parse(text: &str, path: &Path) -> Result<Content> {
+/// What this text says; `path` is where it was read, for messages.
+pub fn parse(text: &str, path: &Path) -> Result<Content> {
     for line in text.lines() {
         redact::register_uri(line);
     }

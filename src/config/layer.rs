@@ -98,6 +98,7 @@ pub const SETTINGS: &[Setting] = &[
     one("job"),
     one("state"),
     one("s3-endpoint"),
+    one("expected-bucket-owner"),
     secret("source"),
     Setting { list: true, ..secret("source-shard") },
     secret("source-config"),
@@ -129,6 +130,7 @@ pub const SETTINGS: &[Setting] = &[
     one("against"),
     one("partition-size"),
     one("lanes-per-shard"),
+    one("max-lanes"),
     one("read-order"),
     one("read-preference"),
     one("memory"),
@@ -137,6 +139,7 @@ pub const SETTINGS: &[Setting] = &[
     one("max-documents-per-second"),
     one("max-bytes-per-second"),
     one("time-budget"),
+    one("margin"),
     one("save-interval"),
     one("lease"),
     switch("takeover"),
@@ -200,11 +203,12 @@ impl RawArguments {
 }
 
 /// The three places, to be asked for the value that wins.
-pub struct Layers<'a> {
+#[derive(Clone)]
+pub struct Layers {
     /// The flags.
-    pub flags: &'a RawArguments,
+    pub flags: RawArguments,
     /// The environment.
-    pub environment: &'a Environment,
+    pub environment: Environment,
     /// The file's path and content, when there is one.
     pub file: Option<(PathBuf, Content)>,
 }
@@ -222,7 +226,7 @@ enum Place {
     File(PathBuf),
 }
 
-impl Layers<'_> {
+impl Layers {
     /// The value that wins. Lists are not merged: the winner's list is the list.
     pub fn given(&self, name: &str) -> Option<Given> {
         let setting = find(name)?;

@@ -1,10 +1,12 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
+use super::reference::{Content, Purpose};
 use super::*;
 use crate::cli::{self, Parsed, StepName};
 use crate::error::Kind;
 use crate::redact::redact;
 use std::ffi::OsString;
+use std::path::Path;
 use tempfile::TempDir;
 
 type Pairs<'a> = &'a [(&'a str, &'a str)];
@@ -13,10 +15,14 @@ const STEP_ALL: &[&str] = &["step", "all"];
 
 /// As the program does it: command line, environment and the working directory's file.
 fn resolve_in(directory: &Path, words: &[&str], environment: Pairs<'_>) -> Result<Settings> {
+    configuration_in(directory, words, environment)?.settings(&Contents::new())
+}
+
+fn configuration_in(directory: &Path, words: &[&str], environment: Pairs<'_>) -> Result<Configuration> {
     let words = std::iter::once("mongoferry").chain(words.iter().copied()).map(OsString::from);
     let Parsed::Run(command, flags) = cli::parse(words)? else { panic!("prints something") };
     let environment = Environment::from_pairs(environment.iter().copied());
-    Settings::resolve(command, &flags, &environment, directory)
+    Configuration::read(command, flags, environment, directory)
 }
 
 fn resolve(words: &[&str], environment: Pairs<'_>, file: &str) -> Result<Settings> {
@@ -84,6 +90,7 @@ fn every_setting_can_be_given_in_every_place_that_it_has() {
         ("job", "shop"),
         ("state", "s3://bucket/some/jobs/"),
         ("s3-endpoint", "http://127.0.0.1:9000/"),
+        ("expected-bucket-owner", "123456789012"),
         ("source", "mongodb://a/"),
         ("target", "mongodb://b/"),
         ("source-ca", ca.to_str().unwrap()),
@@ -109,6 +116,7 @@ fn every_setting_can_be_given_in_every_place_that_it_has() {
         ("against", "source"),
         ("partition-size", "1.5GB"),
         ("lanes-per-shard", "3"),
+        ("max-lanes", "40"),
         ("read", "mongos"),
         ("checkpoint-mode", "change-stream"),
         ("read-order", "natural"),
@@ -119,6 +127,7 @@ fn every_setting_can_be_given_in_every_place_that_it_has() {
         ("max-documents-per-second", "500"),
         ("max-bytes-per-second", "20MB"),
         ("time-budget", "13m"),
+        ("margin", "45s"),
         ("save-interval", "1s"),
         ("lease", "20s"),
         ("http", ":9216"),
@@ -141,6 +150,8 @@ fn every_setting_can_be_given_in_every_place_that_it_has() {
             "{place}"
         );
         assert_eq!(settings.s3_endpoint.as_deref(), Some("http://127.0.0.1:9000"), "{place}");
+        assert_eq!(settings.expected_bucket_owner.as_deref(), Some("123456789012"), "{place}");
+        assert_eq!((settings.max_lanes, settings.margin), (40, Duration::from_secs(45)), "{place}");
         assert_eq!(settings.source().unwrap().expose(), "mongodb://a/", "{place}");
         assert_eq!(settings.target().unwrap().expose(), "mongodb://b/", "{place}");
         assert_eq!((&settings.source_ca, &settings.target_ca), (&Some(ca.clone()), &Some(ca.clone())), "{place}");
@@ -215,6 +226,81 @@ fn a_cluster_is_its_shards_and_its_config_servers() {
         assert_eq!((cluster.config.as_ref().map(ConnectionString::expose), shards), (Some(config), vec![one, other]));
     }
     assert_eq!(resolve(STEP_ALL, &[], "").unwrap().cluster, None);
+}
+
+#[test]
+fn references_are_found_and_what_they_stand_for_is_as_if_it_had_been_given() {
+    let directory = TempDir::new().unwrap();
+    let file = "source-shard = ['ssm:///a', 'mongodb://b/?w=1']\nsource-config = 'secretsmanager://c#uri'";
+    std::fs::write(directory.path().join("mongoferry.toml"), file).unwrap();
+    let words = ["step", "all", "--target", "secretsmanager://t", "--target-ca", "ssm://ca"];
+    let environment: Pairs<'_> = &[("MONGOFERRY_CHECKPOINT_URI", "ssm://ckpt")];
+    let configuration = configuration_in(directory.path(), &words, environment).unwrap();
+    let wanted = configuration.wanted().unwrap();
+    let shown: Vec<(String, &str, Purpose, Kind)> = wanted
+        .iter()
+        .map(|wanted| (wanted.reference.to_string(), wanted.place.as_str(), wanted.purpose, wanted.unavailable))
+        .collect();
+    let expected = [
+        ("ssm:///a", "`source-shard` in mongoferry.toml", Purpose::Uri, Kind::SourceUnavailable),
+        ("secretsmanager://c#uri", "`source-config` in mongoferry.toml", Purpose::Uri, Kind::SourceUnavailable),
+        ("secretsmanager://t", "--target", Purpose::Uri, Kind::TargetUnavailable),
+        ("ssm://ckpt", "MONGOFERRY_CHECKPOINT_URI", Purpose::Uri, Kind::TargetUnavailable),
+        ("ssm://ca", "--target-ca", Purpose::CertificateAuthorities, Kind::TargetUnavailable),
+    ];
+    assert_eq!(shown, expected.map(|(name, place, purpose, kind)| (name.to_owned(), place, purpose, kind)));
+
+    let reference = |text: &str| Reference::parse(text).unwrap().unwrap();
+    let content = |text: &str| Content { text: text.to_owned(), file: Some(PathBuf::from("/tmp/ca.pem")) };
+    let mut contents: Contents = [
+        ("ssm:///a", "mongodb://a/\n"),
+        ("secretsmanager://c#uri", "mongodb://c/"),
+        ("secretsmanager://t", "mongodb://t/?tls=true"),
+        ("ssm://ckpt", "mongodb://k/"),
+        ("ssm://ca", "-----BEGIN CERTIFICATE-----\n"),
+    ]
+    .into_iter()
+    .map(|(name, text)| (reference(name), content(text)))
+    .collect();
+    let settings = configuration.settings(&contents).unwrap();
+    let cluster = settings.cluster.as_ref().unwrap();
+    let shards: Vec<&str> = cluster.shards.iter().map(ConnectionString::expose).collect();
+    assert_eq!(
+        (cluster.config.as_ref().unwrap().expose(), shards),
+        ("mongodb://c/", vec!["mongodb://a/", "mongodb://b/?w=1"])
+    );
+    assert_eq!(settings.target().unwrap().expose(), "mongodb://t/?tls=true");
+    assert_eq!(settings.target_ca, Some(PathBuf::from("/tmp/ca.pem")));
+    assert!(matches!(&settings.checkpoint_uri, CheckpointUri::Uri(uri) if uri.expose() == "mongodb://k/"));
+
+    // What is wrong with a content is told as what is wrong with a value, under the reference's name.
+    for (name, text, parts) in [
+        ("secretsmanager://t", "mongodb://t/?tls=false", ["--target-ca ssm://ca:", "tls=false"]),
+        ("secretsmanager://t", "u:secret-63x@t", ["--target: secretsmanager://t:", "starts with mongodb://"]),
+        ("secretsmanager://t", "{\"uri\": \"secret-63x\"}", ["--target: secretsmanager://t:", "#key"]),
+        ("ssm://ca", "secret-63x", ["--target-ca ssm://ca:", "holds no certificate"]),
+    ] {
+        let before = contents.insert(reference(name), content(text)).unwrap();
+        let error = configuration.settings(&contents).unwrap_err();
+        assert_eq!(error.kind(), Kind::BadInput);
+        for part in parts {
+            assert!(error.to_string().contains(part) && !error.to_string().contains("secret-63x"), "{part}: {error}");
+        }
+        contents.insert(reference(name), before);
+    }
+}
+
+#[test]
+fn what_connects_to_nothing_fetches_nothing() {
+    let directory = TempDir::new().unwrap();
+    let environment: Pairs<'_> = &[("MONGOFERRY_SOURCE", "secretsmanager://a"), ("MONGOFERRY_SOURCE_CA", "ssm://b")];
+    for (words, count) in
+        [(&["step", "all"] as &[&str], 2), (&["rejected", "--retry"], 2), (&["rejected"], 0), (&["status"], 0)]
+    {
+        let configuration = configuration_in(directory.path(), words, environment).unwrap();
+        assert_eq!(configuration.wanted().unwrap().len(), count, "{words:?}");
+        assert!(configuration.settings(&Contents::new()).is_ok());
+    }
 }
 
 #[test]
@@ -316,6 +402,20 @@ fn bad_input() {
         (STEP_ALL, &[("MONGOFERRY_SOURCE", SECRET)], "", &["MONGOFERRY_SOURCE:", "percent-encoded"]),
         (STEP_ALL, &[], "target = 'mongodb://u:hid@den-80x@h/'", &["`target` in mongoferry.toml:", "percent-encoded"]),
         (&["step", "all", "--target", "mongodb://h/?tls=perhaps"], &[], "", &["--target:", "tls"]),
+        (&["step", "all", "--target", "ssm://path/name"], &[], "", &["--target:", "write ssm:///path/name"]),
+        (
+            STEP_ALL,
+            &[("MONGOFERRY_SOURCE", "secretsmanager://u:hid@den-80x@h/")],
+            "",
+            &["MONGOFERRY_SOURCE:", "no secret"],
+        ),
+        (
+            STEP_ALL,
+            &[],
+            "source = 'secretmanager://a'",
+            &["`source` in mongoferry.toml:", "did you mean secretsmanager://?"],
+        ),
+        (&["step", "all", "--source-ca", "ssm://"], &[], "", &["--source-ca ssm://:", "names no secret"]),
         (&["step", "all", "--target-ca", MISSING], &[], "", &["--target-ca /nowhere/ca.pem:", "cannot be read"]),
         (&["step", "all", "--source-ca", "Cargo.toml"], &[], "", &["--source-ca Cargo.toml:", "holds no certificate"]),
         (
@@ -333,6 +433,9 @@ fn bad_input() {
         (&["step", "all", "--rename", "a:b", "--rename", "a:c"], &[], "", &["`a` is renamed twice"]),
         (STEP_ALL, &[("MONGOFERRY_RENAME", "a:b,a:c")], "", &["MONGOFERRY_RENAME:", "renamed twice"]),
         (&["step", "all", "--rename", "a:local"], &[], "", &["`local` belongs to the server"]),
+        (&["step", "all", "--expected-bucket-owner", "me"], &[], "", &["--expected-bucket-owner me:", "12 digits"]),
+        (&["step", "all", "--max-lanes", "0"], &[], "", &["--max-lanes 0:", "from 1 to 1000"]),
+        (&["step", "all", "--margin", "1s"], &[], "", &["--margin 1s:", "from 2s to 10m"]),
         (&["step", "all", "--lanes-per-shard", "0"], &[], "", &["--lanes-per-shard 0:", "from 1 to 1000"]),
         (&["step", "all", "--partition-size", "4KB"], &[], "", &["--partition-size 4KB:", "from 4KiB to 1TiB"]),
         (STEP_ALL, &[], "partition-size = '-5MB'", &["`partition-size = \"-5MB\"`", "not a size"]),

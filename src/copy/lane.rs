@@ -26,6 +26,7 @@ use crate::mongo::scan::natural::{self, Natural};
 use crate::mongo::scan::{Gone, Lost, Scan, Wanted};
 use crate::mongo::writers::{Fence, Writers};
 use crate::state::pages::{self, PreparedEntry};
+use crate::tasks;
 use serde_json::json;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::AtomicUsize;
@@ -100,7 +101,7 @@ pub async fn run(
         node: OnceCell::new(),
     });
     let left = partitions.iter().filter(|partition| !finished.contains(&partition.number)).cloned();
-    let mut saver = tokio::spawn(Arc::clone(&run).keep_saving());
+    let mut saver = tasks::spawn(Arc::clone(&run).keep_saving());
     let copied = tokio::select! {
         biased;
         failed = &mut saver => Err(joined(failed)),
@@ -163,12 +164,12 @@ impl Run {
                     }
                     let Some(next) = left.pop_front() else { continue };
                     let run = Arc::clone(self);
-                    running.spawn(async move {
+                    running.spawn(tasks::counted(async move {
                         let ended = Arc::clone(&run).copy_one(next).await;
                         run.flow.partition_ended();
                         drop(reader);
                         ended
-                    });
+                    }));
                 }
                 else => break,
             }

@@ -12,6 +12,7 @@ use super::failure::is_transient;
 use super::read_from::ReadFrom;
 use super::wire::{self, Connection};
 use crate::model::element::field;
+use crate::tasks;
 use bson::{RawDocument, RawDocumentBuf, doc, rawdoc};
 use futures_util::StreamExt;
 use mongodb::error::Error as DriverError;
@@ -191,11 +192,13 @@ impl Drop for Open {
         if self.id == 0 {
             return;
         }
-        let Ok(runtime) = Handle::try_current() else { return };
+        if Handle::try_current().is_err() {
+            return;
+        }
         let there = self.source.reading_from(ReadFrom::Node(self.address.clone()));
         let database = std::mem::take(&mut self.database);
         let command = doc! { "killCursors": self.collection.as_str(), "cursors": [self.id] };
-        runtime.spawn(async move {
+        tasks::spawn(async move {
             if let Err(error) = there.run_where_read(&database, command).await {
                 tracing::debug!("a cursor was left to the server: {error}");
             }

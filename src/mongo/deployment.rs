@@ -1,6 +1,7 @@
 //! Connecting to a deployment, and finding out what it is.
 
 use super::Comment;
+use super::clients;
 use super::cursor::Cursor;
 use super::failure::{Side, code, code_of};
 use super::read_from::ReadFrom;
@@ -116,13 +117,7 @@ impl Deployment {
         let connector = Connector::new(&options);
         let seeds = options.hosts.iter().map(ToString::to_string).collect();
         let direct = options.hosts.first().filter(|_| options.direct_connection == Some(true)).cloned();
-        let client = Client::with_options(options.clone()).map_err(|error| failed(&error))?;
-
-        let admin = client.database("admin");
-        let hello = admin
-            .run_command(doc! { "hello": 1, "comment": Bson::from(&comment) })
-            .await
-            .map_err(|error| failed(&error))?;
+        let (client, hello) = greeted(&options, &comment).await.map_err(|error| failed(&error))?;
         let wire_version = hello.get_i32("maxWireVersion").unwrap_or(0);
         if wire_version < OLDEST_WIRE_VERSION {
             return Err(Error::bad_input(format!(
@@ -265,6 +260,16 @@ impl Deployment {
         self.client.database("admin").run_command(hello).selection_criteria(any).await?;
         let available = available.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Ok(available)
+    }
+
+    /// How many connections more the server takes.
+    ///
+    /// # Errors
+    /// The driver's, also where the right to `serverStatus` is missing.
+    pub async fn available_connections(&self) -> Result<u64, DriverError> {
+        let status = self.run("admin", doc! { "serverStatus": 1, "repl": 0, "metrics": 0, "locks": 0 }).await?;
+        let available = status.get_document("connections").and_then(|connections| connections.get_i32("available"));
+        Ok(available.map_or(u64::MAX, |available| u64::try_from(available).unwrap_or(0)))
     }
 
     /// Whether writes can be told to keep `Timestamp(0, 0)`.
@@ -419,6 +424,25 @@ async fn cluster_id(client: &Client, hello: &Document, comment: &Comment) -> Res
 }
 
 /// What a reply to `hello` says of limits.
+/// A client, and what the server said to its greeting.
+async fn greeted(options: &ClientOptions, comment: &Comment) -> Result<(Client, Document), DriverError> {
+    let greet = async |client: &Client| {
+        let hello = doc! { "hello": 1, "comment": Bson::from(comment) };
+        client.database("admin").run_command(hello).await
+    };
+    let (client, is_kept) = clients::client(options)?;
+    match greet(&client).await {
+        // Its connections may have died while nobody used them.
+        Err(_) if is_kept => {
+            clients::forget(options);
+            let (client, _) = clients::client(options)?;
+            let hello = greet(&client).await?;
+            Ok((client, hello))
+        }
+        hello => Ok((client, hello?)),
+    }
+}
+
 fn limits(hello: &Document) -> Limits {
     let usual = Limits::default();
     let limit = |name: &str, usual: usize| {

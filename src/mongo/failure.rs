@@ -131,6 +131,7 @@ impl Side {
         Error::bad_input(format!(
             "the {self} refused the user name or password: {text}; correct the connection string (authSource, too)"
         ))
+        .refused_login()
     }
 }
 

@@ -6,6 +6,7 @@ pub mod balancer;
 pub mod buffers;
 pub mod catalog;
 pub mod checkpoint;
+pub mod clients;
 pub mod cluster;
 pub mod collection;
 pub mod correlation;

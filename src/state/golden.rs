@@ -7,6 +7,7 @@ use super::document::{Document, encode, parse};
 use super::pages::{CatalogHead, CatalogPage, InventoryPage, PlanHead, PlanPage, PreparedPage, ProofSegment};
 use super::rejects::{RejectedObject, Repair};
 use crate::model::balancer::BalancerRecord;
+use crate::model::failure::Failure;
 use crate::model::job::{CheckpointMap, JobRecord};
 use crate::model::lane::LaneProgress;
 use crate::model::limit::Control;
@@ -46,6 +47,7 @@ fn documents_of_version_1_are_read_and_written_as_they_are() {
     check::<Work<StepProgress>>("step");
     check::<Control>("control");
     check::<Control>("control-paused");
+    check::<Failure>("failure");
     check::<Work<UnitProgress>>("unit");
     check::<Work<UnitProgress>>("unit-open");
 }

@@ -16,6 +16,20 @@ pub const CATALOG: &str = "catalog.json";
 /// The head of the plan: its hash and its lanes.
 pub const PLAN: &str = "plan.json";
 
+/// The settings of a job that a function works at, as `mongoferry start` has put them there: TOML.
+pub const SETTINGS: &str = "settings.toml";
+
+/// The last failure that no step's document has.
+pub const FAILURE: &str = "failure.json";
+
+/// Where it lies what each worker of a state machine is to do.
+pub const ITEMS: &str = "items";
+
+/// What each worker of a step is to do, for a state machine to read: a plain JSON array.
+pub fn items(step: Step) -> String {
+    format!("{ITEMS}/{step}.json")
+}
+
 /// What `control` has said: limits, paused or not.
 pub const CONTROL: &str = "control.json";
 

@@ -5,9 +5,11 @@
 
 pub mod chunks;
 pub mod document;
+pub mod failure;
 pub mod folder;
 #[cfg(test)]
 mod golden;
+pub mod items;
 pub mod keys;
 pub mod lanes;
 pub mod memory;

@@ -11,20 +11,30 @@ pub fn is_object_store(url: &str) -> bool {
     url.starts_with("s3://")
 }
 
-/// The store that `url` names: a folder's path, or `s3://bucket/prefix` (the prefix may be missing). `s3_endpoint` is
-/// where to find a server other than AWS; it means nothing to a folder.
+/// The store that `url` names: a folder's path, or `s3://bucket/prefix` (the prefix may be missing). `s3` means
+/// nothing to a folder.
 ///
 /// Changes nothing and asks no server for anything about the state (the AWS SDK may ask for a region): what does not
 /// answer, or does not allow, shows at the first use.
-pub async fn open_store(url: &str, s3_endpoint: Option<&str>) -> Result<Arc<dyn StateStore>> {
+pub async fn open_store(url: &str, s3: S3Options<'_>) -> Result<Arc<dyn StateStore>> {
     if let Some(rest) = url.strip_prefix("s3://") {
         let (bucket, prefix) = parse_s3(url, rest)?;
-        let endpoint = s3_endpoint.map(parse_endpoint).transpose()?;
-        let settings = S3Settings { url: s3_url(&bucket, &prefix), bucket, prefix, endpoint };
+        let endpoint = s3.endpoint.map(parse_endpoint).transpose()?;
+        let owner = s3.owner.map(str::to_owned);
+        let settings = S3Settings { url: s3_url(&bucket, &prefix), bucket, prefix, endpoint, owner };
         return Ok(Arc::new(S3Store::open(settings).await));
     }
     check_folder(url)?;
     Ok(Arc::new(FolderStore::open(url)))
+}
+
+/// What the settings of a process say about its store.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct S3Options<'a> {
+    /// Where to find a server other than AWS.
+    pub endpoint: Option<&'a str>,
+    /// The AWS account that the bucket must belong to.
+    pub owner: Option<&'a str>,
 }
 
 fn s3_url(bucket: &str, prefix: &str) -> String {
@@ -171,7 +181,7 @@ mod tests {
             ("a\nb", "control character"),
             (&file, "is not a folder"),
         ] {
-            let error = open_store(url, None).await.unwrap_err();
+            let error = open_store(url, S3Options::default()).await.unwrap_err();
             assert_eq!(error.kind(), Kind::BadInput, "{url}");
             assert!(error.to_string().contains(says), "{url}: {error}");
             assert!(!error.to_string().contains('\n'), "{url}: {error}");
@@ -186,7 +196,7 @@ mod tests {
             ("s3://bucket", Some("http://key:hunter2@host:9000")),
             ("s3://bucket", Some("key:hunter2@host:9000")),
         ] {
-            let error = open_store(url, endpoint).await.unwrap_err();
+            let error = open_store(url, S3Options { endpoint, owner: None }).await.unwrap_err();
             assert_eq!(error.kind(), Kind::BadInput, "{url}");
             assert!(!error.to_string().contains("hunter2"), "{error}");
         }
@@ -225,7 +235,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("not/yet");
         let path = path.to_str().unwrap();
-        let store = open_store(path, None).await.unwrap();
+        let store = open_store(path, S3Options::default()).await.unwrap();
         assert_eq!(store.url(), path);
         assert_eq!(store.list("").await.unwrap(), Vec::<String>::new());
         assert!(!std::path::Path::new(path).exists());

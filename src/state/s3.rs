@@ -5,25 +5,21 @@
 //! Every request has a time limit.
 
 use super::store::{Etag, Object, StateStore, StoreError, allowance, check_key, check_prefix, valid_key};
+use crate::aws::{chain, credentials_error, limits, one_line};
 use async_trait::async_trait;
 use aws_config::meta::region::RegionProviderChain;
 use aws_config::{BehaviorVersion, ConfigLoader};
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
-use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation};
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::put_object::builders::PutObjectFluentBuilder;
 use aws_sdk_s3::primitives::ByteStream;
-use aws_smithy_http_client::tls;
 use bytes::Bytes;
 use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
-
-/// A server that cannot be reached shows soon.
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
 /// One attempt at a small object. S3 answers within a fraction of a second; a lease is 15 s by default, and a second
 /// attempt should fit into it.
@@ -47,6 +43,8 @@ pub struct S3Settings {
     pub prefix: String,
     /// The server, when it is not AWS: an `http://` or `https://` URL. Addressed path-style.
     pub endpoint: Option<String>,
+    /// The AWS account that the bucket must belong to; any when none. A name that was given up can be taken by anybody.
+    pub owner: Option<String>,
     /// What to call this in messages.
     pub url: String,
 }
@@ -82,10 +80,7 @@ impl S3Store {
             }
             None => RegionProviderChain::default_provider(),
         };
-        let http = aws_smithy_http_client::Builder::new()
-            .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
-            .build_https();
-        let mut loader = loader.http_client(http).region(region.or_else(DEFAULT_REGION));
+        let mut loader = crate::aws::loader(loader).region(region.or_else(DEFAULT_REGION));
         if let Some(endpoint) = &settings.endpoint {
             loader = loader.endpoint_url(endpoint);
         }
@@ -110,6 +105,7 @@ impl S3Store {
         self.client
             .put_object()
             .bucket(&self.settings.bucket)
+            .set_expected_bucket_owner(self.settings.owner.clone())
             .key(self.full(key))
             .content_type(if key.ends_with(".json") { "application/json" } else { "application/octet-stream" })
             .body(ByteStream::from(body))
@@ -202,6 +198,7 @@ impl StateStore for S3Store {
     async fn get(&self, key: &str) -> Result<Option<Object>, StoreError> {
         check_key(key)?;
         let request = self.client.get_object().bucket(&self.settings.bucket).key(self.full(key));
+        let request = request.set_expected_bucket_owner(self.settings.owner.clone());
         let answer = match request.send().await {
             Ok(answer) => answer,
             Err(error) if error.as_service_error().is_some_and(|error| error.is_no_such_key()) => return Ok(None),
@@ -239,6 +236,7 @@ impl StateStore for S3Store {
         check_prefix(prefix)?;
         let root = self.full("");
         let request = self.client.list_objects_v2().bucket(&self.settings.bucket).prefix(self.full(prefix));
+        let request = request.set_expected_bucket_owner(self.settings.owner.clone());
         let mut pages = request.into_paginator().send();
         let mut keys = Vec::new();
         while let Some(page) = pages.next().await {
@@ -258,14 +256,6 @@ impl StateStore for S3Store {
     fn url(&self) -> &str {
         &self.settings.url
     }
-}
-
-fn limits(attempt: Duration) -> aws_sdk_s3::config::timeout::TimeoutConfigBuilder {
-    TimeoutConfig::builder()
-        .connect_timeout(CONNECT_LIMIT)
-        // More than an attempt may take, so that it never decides.
-        .read_timeout(attempt * 2)
-        .operation_attempt_timeout(attempt)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -323,17 +313,6 @@ fn classify(request: Request, status: u16, code: Option<&str>) -> Verdict {
     }
 }
 
-fn credentials_error<'error>(error: &'error (dyn StdError + 'static)) -> Option<&'error CredentialsError> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref() {
-            return Some(found);
-        }
-        next = error.source();
-    }
-    None
-}
-
 /// The reason is not repeated: a provider's text may hold what it was given.
 fn no_credentials(bucket: &str, problem: &CredentialsError) -> StoreError {
     match problem {
@@ -346,24 +325,6 @@ fn no_credentials(bucket: &str, problem: &CredentialsError) -> StoreError {
         )),
         _ => StoreError::Ambiguous(format!("the provider of the credentials for bucket `{bucket}` did not answer")),
     }
-}
-
-/// An error with its causes, as one line.
-fn chain(error: &(dyn StdError + 'static)) -> String {
-    let mut texts: Vec<String> = Vec::new();
-    let mut next = Some(error);
-    while let Some(error) = next {
-        let text = one_line(&error.to_string());
-        if !texts.iter().any(|earlier| earlier.contains(&text)) {
-            texts.push(text);
-        }
-        next = error.source();
-    }
-    texts.join(": ")
-}
-
-fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -433,6 +394,7 @@ mod tests {
         let settings = S3Settings {
             bucket: "bucket".to_owned(),
             prefix: "pre/fix".to_owned(),
+            owner: None,
             endpoint: Some(endpoint.to_owned()),
             url: "s3://bucket/pre/fix".to_owned(),
         };
@@ -567,7 +529,7 @@ mod tests {
         let server = Server::answering(None);
         let mut store = with_credentials(&server.endpoint).await;
         store.write_limit = Duration::from_millis(300);
-        let waited = tokio::time::timeout(CONNECT_LIMIT, store.create("k", "1".into())).await;
+        let waited = tokio::time::timeout(crate::aws::CONNECT_LIMIT, store.create("k", "1".into())).await;
         let Ok(Err(StoreError::Ambiguous(text))) = waited else { panic!("{waited:?}") };
         assert!(text.contains("no answer in time"), "{text}");
         assert_eq!(server.seen().len(), 1);

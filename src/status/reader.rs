@@ -5,6 +5,7 @@ use super::Standing;
 use crate::error::Result;
 use crate::model::catalog::{CatalogEntry, Ordinal};
 use crate::model::counts::Counts;
+use crate::model::failure::Failure;
 use crate::model::finding::{Finding, Findings, Note};
 use crate::model::job::{CheckpointMap, JobRecord};
 use crate::model::lane::{LaneProgress, PartitionRecord};
@@ -47,6 +48,7 @@ pub(super) struct Facts<'a> {
     pub index: &'a Units,
     pub verify: &'a Units,
     pub control: Option<Control>,
+    pub failure: Option<Failure>,
     pub rejects: Rejects,
 }
 
@@ -216,7 +218,8 @@ impl Reader {
     pub(super) async fn read(&mut self) -> Result<Option<Facts<'_>>> {
         let steps = self.steps().await?;
         let job: Option<JobRecord> = self.value(keys::JOB).await?;
-        if job.is_none() && steps.is_empty() {
+        let failure: Option<Failure> = self.value(keys::FAILURE).await?;
+        if job.is_none() && steps.is_empty() && failure.is_none() {
             return Ok(None);
         }
         if self.checkpoints.is_none() {
@@ -233,10 +236,14 @@ impl Reader {
         for step in [Step::Index, Step::Verify] {
             self.read_units(step, steps.get(&step)).await?;
         }
-        let mut lanes = Vec::new();
-        for lane in self.planned.iter_mut().flat_map(|planned| &mut planned.lanes) {
-            lanes.extend(lane.read(&self.documents).await?);
+        let mut reads = Vec::new();
+        if let Some(planned) = &mut self.planned {
+            for lane in &mut planned.lanes {
+                reads.push(lane.read(&self.documents));
+            }
         }
+        let lanes: Vec<Vec<LaneFacts<'_>>> = stream::iter(reads).buffered(PARALLEL).try_collect().await?;
+        let lanes = lanes.into_iter().flatten().collect();
         Ok(Some(Facts {
             job,
             steps,
@@ -246,6 +253,7 @@ impl Reader {
             index: &self.index,
             verify: &self.verify,
             control,
+            failure,
             rejects,
         }))
     }

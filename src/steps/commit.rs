@@ -103,7 +103,7 @@ async fn write(
 /// After the copy it is no input that is at fault.
 fn lost(error: Error) -> Error {
     match error.kind() {
-        Kind::BadInput => Error::source(error.to_string()),
+        Kind::BadInput => error.as_kind(Kind::SourceUnavailable),
         _ => error,
     }
 }

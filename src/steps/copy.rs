@@ -15,7 +15,7 @@ use crate::copy::flow::Flow;
 use crate::copy::lane::{self, LaneEnd};
 use crate::copy::ownerships::{Origin, Ownerships};
 use crate::copy::tail;
-use crate::driver::{self, Outcome};
+use crate::driver::{self, Named, Outcome};
 use crate::error::{Error, Result};
 use crate::limits::{self, Limits};
 use crate::model::counts::Counts;
@@ -35,6 +35,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
+use tracing::Instrument;
 
 /// How often a lane that another worker holds is looked at.
 const WAIT_FOR_OTHERS: Duration = Duration::from_millis(500);
@@ -47,7 +48,7 @@ const LANES_SIDE_BY_SIDE: usize = 64;
 /// # Errors
 /// Bad input for a shard or lane that is not planned, busy for a named lane that another worker holds, else those of
 /// copying.
-pub async fn run(context: &Context, servers: &Servers) -> Result<Outcome> {
+pub async fn run(context: &Context, servers: &Servers, named: Named) -> Result<Outcome> {
     let plan = pages::read_plan(&context.documents).await?;
     let wanted = wanted(context, &plan)?;
     if let Some(done) = driver::step_work(context, Step::Copy).await? {
@@ -57,7 +58,7 @@ pub async fn run(context: &Context, servers: &Servers) -> Result<Outcome> {
     let limits = Limits::new(plan.lanes.iter().map(|planned| planned.lane.clone()));
     limits::begin(context, &limits).await?;
     let flow = Flow::new(context.settings.memory, most, limits);
-    let copying = Copying { context, servers, flow: &flow, plan: &plan };
+    let copying = Copying { context, servers, flow: &flow, plan: &plan, named };
     let is_complete = tokio::select! {
         copied = copying.copy(&wanted) => copied?,
         never = flow.tune() => match never {},
@@ -110,6 +111,7 @@ struct Copying<'a> {
     servers: &'a Servers,
     flow: &'a Flow,
     plan: &'a PlanHead,
+    named: Named,
 }
 
 impl Copying<'_> {
@@ -157,13 +159,18 @@ impl Copying<'_> {
     }
 
     /// A tail of one of these lanes to help with: one that nobody holds, else one that is taken now. A planned lane that
-    /// nobody holds is left to the run that names it.
+    /// nobody holds is left to the run that names it. A state machine waits for this run before it begins some of them, so
+    /// that is to come first.
     async fn tail_of(&self, others: &[&PlannedLane]) -> Result<Option<Tail>> {
         let mut found = Vec::new();
         for planned in others {
             found.extend(lanes::read_all(&self.context.documents, planned).await?);
         }
         self.flow.limits.lanes_are_known(found.iter().map(|lane| lane.tail.lane.clone()));
+        let is_to_come = |lane: &Lane| !lane.tail.lane.is_tail() && lane.work().is_none();
+        if self.named == Named::ByMachine && found.iter().any(is_to_come) {
+            return Ok(None);
+        }
         let is_free = |lane: &&Lane| {
             let is_held = |work: &Work<LaneProgress>| work.lease.holder.is_some();
             lane.tail.lane.is_tail() && !lane.is_done() && !lane.work().is_some_and(is_held)
@@ -228,7 +235,12 @@ impl Copying<'_> {
         };
         driver::claimed(context, &key, &claim).await;
         context.journal.flush().await;
-        match self.copy_claimed(name, &claim).await {
+        let work = claim.work().await;
+        let span =
+            tracing::error_span!("lane", shard = name.shard, lane = name.within_shard(), epoch = work.lease.epoch.0);
+        let copied = self.copy_claimed(name, &claim).instrument(span).await;
+        context.tally.moved(&work.progress.counts(), &claim.work().await.progress.counts());
+        match copied {
             Ok(LaneEnd::Complete) => {
                 if context.stop.unless(claim.outlived()).await.is_none() {
                     claim.let_go(WorkStatus::Yielded, |_| {}).await?;
@@ -250,7 +262,7 @@ impl Copying<'_> {
     }
 
     async fn copy_claimed(&self, name: &LaneName, claim: &Arc<Claim<LaneProgress>>) -> Result<LaneEnd> {
-        let Self { context, servers, flow, plan } = self;
+        let Self { context, servers, flow, plan, .. } = self;
         let work = claim.work().await;
         let comment = context.comment(Step::Copy, &format!("lane={name} epoch={}", work.lease.epoch));
         let servers = Servers {

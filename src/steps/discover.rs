@@ -10,9 +10,9 @@ use super::balancer;
 use super::listing::{self, Found};
 use super::prepare::sharding;
 use crate::claim::Claim;
-use crate::config::CheckpointUri;
+use crate::config::{CheckpointUri, Settings};
 use crate::context::{Context, Servers};
-use crate::driver::{self, Finished, Outcome};
+use crate::driver::{self, Finished, Named, Outcome};
 use crate::error::{Error, Result};
 use crate::model::bson_order::compare_documents;
 use crate::model::catalog::{CatalogEntry, OrderFacts, Ordinal, Part, index_differences, option_differences};
@@ -41,6 +41,9 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 /// the server.
 const PARALLEL: usize = 8;
 
+/// What a lane has open to a server beside its readers and writers: for commands, and the driver's own.
+const CONNECTIONS_BESIDE: usize = 2;
+
 /// How many names a message lists before it counts the rest.
 const NAMED: usize = 5;
 
@@ -48,7 +51,7 @@ const NAMED: usize = 5;
 ///
 /// # Errors
 /// Bad input for what cannot work, unavailable for what does not answer.
-pub async fn run(context: &Context, servers: &Servers) -> Result<Outcome> {
+pub async fn run(context: &Context, servers: &Servers, named: Named) -> Result<Outcome> {
     if !driver::is_done(context, Step::Discover).await? {
         let Some(reached) = context.stop.unless(reach_checkpoint(context)).await else {
             return Ok(driver::yielded(context, Step::Discover));
@@ -57,7 +60,7 @@ pub async fn run(context: &Context, servers: &Servers) -> Result<Outcome> {
         probe::probe(context.documents.store().as_ref()).await?;
     }
     driver::run_whole(context, Step::Discover, async |claim| {
-        let discovered = discover(context, servers, claim).await;
+        let discovered = discover(context, servers, claim, named).await;
         balancer::restored_after(context, &servers.source.main, discovered).await
     })
     .await
@@ -72,7 +75,7 @@ async fn reach_checkpoint(context: &Context) -> Result<()> {
     Ok(())
 }
 
-async fn discover(context: &Context, servers: &Servers, claim: &Claim<StepProgress>) -> Result<Finished> {
+async fn discover(context: &Context, servers: &Servers, claim: &Claim<StepProgress>, named: Named) -> Result<Finished> {
     if servers.source.is_cluster {
         balancer::still_source(context, &servers.source, claim).await?;
     }
@@ -92,7 +95,8 @@ async fn discover(context: &Context, servers: &Servers, claim: &Claim<StepProgre
     context.check_selection(&head.filter, &head.renames)?;
     bind(context, servers).await?;
     let entries = pages::read_catalog(&context.documents).await?;
-    Ok(finished(&entries, &checkpoints))
+    let crowded = if named == Named::ByMachine { crowded(context, servers).await } else { Vec::new() };
+    Ok(finished(&entries, &checkpoints, crowded))
 }
 
 /// The checkpoints of all sources, captured now unless an earlier run has done so: the first ones win, since what was
@@ -353,6 +357,26 @@ fn check(context: &Context, entries: &[CatalogEntry], on_target: &[String]) -> R
     Ok(())
 }
 
+/// Which servers have fewer connections left than the lanes may make that are copied at once. Only worth a warning: they
+/// may have more by then. Whom this right is missing (`clusterMonitor`) is not told.
+async fn crowded(context: &Context, servers: &Servers) -> Vec<String> {
+    let Settings { max_lanes, max_readers, max_writers, .. } = context.settings.as_ref();
+    let wanted = u64::from(*max_lanes) * (max_readers + max_writers + CONNECTIONS_BESIDE) as u64;
+    let mut crowded = Vec::new();
+    for deployment in servers.source.deployments().chain([&servers.target]) {
+        match deployment.available_connections().await {
+            Ok(available) if available < wanted => crowded.push(format!(
+                "{max_lanes} lanes at once (--max-lanes) may make {wanted} connections, and the {} {} has {available} left; lower max-lanes, max-readers or max-writers",
+                deployment.side, deployment.identity.set_name
+            )),
+            Ok(_) => {}
+            Err(error) => tracing::debug!("connections were not looked at: {error}"),
+        }
+    }
+    crowded.iter().for_each(|text| tracing::warn!("{text}"));
+    crowded
+}
+
 /// Binds the job to what was discovered. The first one wins: a run that finds another binding was checked against it
 /// when it connects the next time.
 async fn bind(context: &Context, servers: &Servers) -> Result<()> {
@@ -376,7 +400,7 @@ async fn bind(context: &Context, servers: &Servers) -> Result<()> {
     }
 }
 
-fn finished(entries: &[CatalogEntry], checkpoints: &CheckpointMap) -> Finished {
+fn finished(entries: &[CatalogEntry], checkpoints: &CheckpointMap, crowded: Vec<String>) -> Finished {
     let copied: Vec<&CatalogEntry> = entries.iter().filter(|entry| entry.kind.is_copied()).collect();
     let documents: u64 = copied.iter().map(|entry| entry.documents).sum();
     let finding = |namespace: &Namespace, text| Finding { namespace: namespace.clone(), text };
@@ -411,7 +435,7 @@ fn finished(entries: &[CatalogEntry], checkpoints: &CheckpointMap) -> Finished {
     });
     // They are about all of the job, and a note is about a namespace.
     let note = |text| copied.first().map(|entry| Note { namespace: entry.namespace.clone(), text });
-    let notes = of_transaction.into_iter().chain(unguarded).filter_map(note).collect();
+    let notes = of_transaction.into_iter().chain(unguarded).chain(crowded).filter_map(note).collect();
     let after: Vec<String> = checkpoints.stream_starts().values().map(ToString::to_string).collect();
     let checkpoint = match after.is_empty() {
         true => "no checkpoint".to_owned(),

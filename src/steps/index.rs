@@ -6,7 +6,7 @@
 
 use super::units::{self, Finished, UnitResult, Worked};
 use crate::context::{Context, Servers};
-use crate::driver::{self, Outcome};
+use crate::driver::{self, Named, Outcome};
 use crate::error::{Error, Result};
 use crate::model::catalog::{CatalogEntry, index_to_create};
 use crate::model::choice::CreateIndex;
@@ -26,9 +26,9 @@ const PARALLEL: usize = 3;
 ///
 /// # Errors
 /// Findings for indexes that the target refuses, unless they are accepted.
-pub async fn run(context: &Context, servers: &Servers) -> Result<Outcome> {
+pub async fn run(context: &Context, servers: &Servers, named: Named) -> Result<Outcome> {
     let step = Step::Index;
-    let named = units::wanted(context, pages::read_catalog(&context.documents).await?)?;
+    let wanted = units::wanted(context, pages::read_catalog(&context.documents).await?)?;
     if let Some(done) = driver::step_work(context, step).await? {
         return Ok(Outcome::Done { step, summary: done.progress.summary });
     }
@@ -41,7 +41,7 @@ pub async fn run(context: &Context, servers: &Servers) -> Result<Outcome> {
     }
     let prepared: HashMap<_, _> =
         pages::read_prepared(&context.documents).await?.into_iter().map(|entry| (entry.ordinal, entry)).collect();
-    let entries: Vec<CatalogEntry> = named
+    let entries: Vec<CatalogEntry> = wanted
         .into_iter()
         .filter(|entry| entry.kind.is_copied() && entry.secondary_indexes().next().is_some())
         .collect();
@@ -64,10 +64,10 @@ pub async fn run(context: &Context, servers: &Servers) -> Result<Outcome> {
     })
     .await?;
     let Worked::Done(done) = worked else { return Ok(driver::yielded(context, step)) };
-    units::accepted(context, step, &done.findings)?;
-    if let Some(namespace) = &context.settings.namespace {
-        return Ok(units::partly(step, namespace));
+    if let Some(partly) = units::partly(context, step, &done.findings, named) {
+        return Ok(partly);
     }
+    units::accepted(context, step, &done.findings)?;
     let indexes: usize = entries.iter().map(|entry| entry.secondary_indexes().count()).sum();
     let summary = format!("{} of {indexes} indexes are there", indexes - done.findings.len());
     driver::finish_parts(context, StepProgress { summary, ..StepProgress::new(step) }).await

@@ -6,6 +6,7 @@ pub mod copy;
 pub mod discover;
 pub mod index;
 pub mod listing;
+pub mod oplog_window;
 pub mod ownership;
 pub mod plan;
 pub mod prepare;

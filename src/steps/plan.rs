@@ -1,7 +1,7 @@
 //! plan: cuts the catalog into partitions and lanes.
 //!
 //! - Reads: the catalog.
-//! - Writes: the plan's pages, named by its hash, and its head.
+//! - Writes: the plan's pages, named by its hash, and its head; what each worker of a state machine is to do.
 //! - Resumes by: doing it again; the plan of a catalog is always the same, and the head that is there stays.
 
 use crate::context::{Context, Servers};
@@ -9,7 +9,7 @@ use crate::driver::{self, Finished, Outcome};
 use crate::error::Result;
 use crate::model::plan;
 use crate::model::step::Step;
-use crate::state::pages;
+use crate::state::{items, pages};
 
 /// Runs the step.
 ///
@@ -22,6 +22,7 @@ pub async fn run(context: &Context, servers: &Servers) -> Result<Outcome> {
         let shards: Vec<&str> = servers.source.shards.iter().map(|shard| shard.name.as_str()).collect();
         let plan = plan::plan(&catalog, &shards, &binding.renames, context.settings.lanes_per_shard);
         let head = pages::write_plan(&context.documents, &plan).await?;
+        items::write(&context.documents, &head, &catalog).await?;
         let partitions: u32 = head.lanes.iter().map(|lane| lane.partitions).sum();
         let summary = format!("{partitions} partitions in {} lanes", head.lanes.len());
         Ok(Finished { summary, ..Finished::default() })

@@ -4,7 +4,7 @@
 use crate::claim::{self, Claim, Claiming, DoneIs};
 use crate::clock;
 use crate::context::Context;
-use crate::driver::{self, Outcome};
+use crate::driver::{self, Named, Outcome};
 use crate::error::{Error, Result};
 use crate::model::catalog::CatalogEntry;
 use crate::model::comparison::Round;
@@ -254,7 +254,15 @@ pub fn accepted(context: &Context, step: Step, findings: &[Finding]) -> Result<(
     }
 }
 
-/// The outcome of a run that did one named collection and leaves others.
-pub fn partly(step: Step, namespace: &Namespace) -> Outcome {
-    Outcome::Done { step, summary: format!("{namespace} is done") }
+/// The outcome of a run that did one named collection and leaves others. None when it is not named, and when somebody is
+/// to hear of its findings: a state machine's worker only leaves them to whoever settles all of them, so that the others
+/// go on.
+pub fn partly(context: &Context, step: Step, findings: &[Finding], named: Named) -> Option<Outcome> {
+    let namespace = context.settings.namespace.as_ref()?;
+    let summary = match findings.len() {
+        0 => format!("{namespace} is done"),
+        _ if named != Named::ByMachine && !context.settings.accept_findings => return None,
+        count => format!("{namespace} is done, {count} findings"),
+    };
+    Some(Outcome::Done { step, summary })
 }

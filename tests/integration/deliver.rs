@@ -62,7 +62,10 @@ impl Sides {
         let uuid = catalog::collection(&target, &namespace).await?.and_then(|listed| listed.uuid).ok_or("no UUID")?;
 
         let state = tempfile::tempdir()?;
-        let documents = document::Documents::new(open::open_store(&state.path().to_string_lossy(), None).await?, "job");
+        let documents = document::Documents::new(
+            open::open_store(&state.path().to_string_lossy(), open::S3Options::default()).await?,
+            "job",
+        );
         let lane = LaneName::planned("rs", 0);
         let holder = Holder { run: "run".into(), host: "here".into(), process: None };
         let claimant = Claimant { holder, lease: Duration::from_secs(600), takeover: false };

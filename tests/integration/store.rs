@@ -9,7 +9,7 @@ use mongoferry::error::Kind;
 use mongoferry::state::document::{Created, Document, Documents, Replaced};
 use mongoferry::state::folder::FolderStore;
 use mongoferry::state::memory::MemoryStore;
-use mongoferry::state::open::open_store;
+use mongoferry::state::open::{S3Options, open_store};
 use mongoferry::state::probe::probe;
 use mongoferry::state::s3::{S3Settings, S3Store};
 use mongoferry::state::store::{StateStore, StoreError};
@@ -38,6 +38,7 @@ async fn minio_store_in(bucket: &str, prefix: &str, secret: &str) -> S3Store {
         bucket: bucket.to_owned(),
         prefix: prefix.to_owned(),
         endpoint: Some(minio.endpoint()),
+        owner: None,
         url: format!("s3://{bucket}/{prefix}"),
     };
     S3Store::open_with(settings, loader).await
@@ -52,7 +53,7 @@ async fn memory_conforms() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn folder_conforms() {
     let folder = tempfile::tempdir().unwrap();
-    conforms(open_store(folder.path().join("not/yet").to_str().unwrap(), None).await.unwrap()).await;
+    conforms(open_store(folder.path().join("not/yet").to_str().unwrap(), S3Options::default()).await.unwrap()).await;
     lists_thousands(Arc::new(FolderStore::open(folder.path().join("many")))).await;
 }
 

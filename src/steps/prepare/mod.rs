@@ -259,7 +259,7 @@ async fn take_inventory(
 /// target's failure; once it is mended, the same command goes on.
 fn changed_something(error: Error) -> Error {
     match error.kind() {
-        Kind::BadInput => Error::target(error.to_string()),
+        Kind::BadInput => error.as_kind(Kind::TargetUnavailable),
         _ => error,
     }
 }

@@ -48,7 +48,7 @@ pub async fn run(context: &Context, servers: &Servers, named: Named) -> Result<O
     let step = Step::Verify;
     let earlier = driver::step_work(context, step).await?;
     if let Some(done) = &earlier
-        && named == Named::InChain
+        && named != Named::ByHand
     {
         return Ok(Outcome::Done { step, summary: done.progress.summary.clone() });
     }
@@ -101,10 +101,10 @@ pub async fn run(context: &Context, servers: &Servers, named: Named) -> Result<O
         worked => worked,
     };
     let Worked::Done(done) = worked else { return Ok(driver::yielded(context, step)) };
-    units::accepted(context, step, &done.findings)?;
-    if let Some(namespace) = &context.settings.namespace {
-        return Ok(units::partly(step, namespace));
+    if let Some(partly) = units::partly(context, step, &done.findings, named) {
+        return Ok(partly);
     }
+    units::accepted(context, step, &done.findings)?;
     let how = match (check.verify, check.against) {
         (Verify::Full, Against::Source) => " in full with the source",
         (Verify::Full, Against::Proofs) => " in full",
