@@ -52,8 +52,9 @@ impl StoreFlags {
 #[derive(Args)]
 #[command(next_help_heading = "Source and target")]
 pub(super) struct DeploymentFlags {
-    /// Where to copy from, the connection string of a replica set or a mongos; better in the environment, since everybody can read it in `ps` [env:
-    /// MONGOFERRY_SOURCE]
+    /// Where to copy from, the connection string of a replica set or a mongos; better in the environment, since everybody can
+    /// read it in `ps`, or, here and wherever a URI or a PEM file is expected, a reference: secretsmanager://NAME,
+    /// ssm:///path/name [env: MONGOFERRY_SOURCE]
     #[arg(long, value_name = "URI", value_hint = ValueHint::Url)]
     source: Option<String>,
     /// A shard of a sharded cluster, read directly, once for each shard; in place of --source, together with

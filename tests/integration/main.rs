@@ -32,6 +32,7 @@ mod partitions;
 mod rights;
 mod routers;
 mod scans;
+mod secrets;
 mod sharded_targets;
 mod shards;
 mod store;
