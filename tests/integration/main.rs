@@ -35,6 +35,7 @@ mod scans;
 mod secrets;
 mod sharded_targets;
 mod shards;
+mod start;
 mod store;
 mod streams;
 mod tails;
