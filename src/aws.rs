@@ -1,11 +1,16 @@
 //! What all clients of AWS's services share: the HTTP client, credentials and region as the AWS SDK finds them, time limits,
 //! and how an error becomes one line.
 
+use aws_config::environment::EnvironmentVariableRegionProvider;
+use aws_config::imds::region::ImdsRegionProvider;
 use aws_config::meta::region::RegionProviderChain;
+use aws_config::profile::ProfileFileRegionProvider;
+use aws_config::provider_config::ProviderConfig;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::{TimeoutConfig, TimeoutConfigBuilder};
 use aws_config::{BehaviorVersion, ConfigLoader, Region, SdkConfig};
 use aws_credential_types::provider::error::CredentialsError;
+use aws_sdk_ssm::config::SharedHttpClient;
 use aws_sdk_ssm::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_http_client::tls;
 use std::error::Error as StdError;
@@ -22,10 +27,25 @@ const ATTEMPTS: u32 = 3;
 
 /// A loader with the HTTP client that is used everywhere.
 pub fn loader(loader: ConfigLoader) -> ConfigLoader {
-    let http = aws_smithy_http_client::Builder::new()
+    loader.http_client(http_client())
+}
+
+fn http_client() -> SharedHttpClient {
+    aws_smithy_http_client::Builder::new()
         .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
-        .build_https();
-    loader.http_client(http)
+        .build_https()
+}
+
+/// The region of the environment or the profile.
+pub fn configured_region() -> RegionProviderChain {
+    RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new()).or_else(ProfileFileRegionProvider::new())
+}
+
+/// The same, or else the one of the machine in AWS that this runs on. The SDK's own chain has no HTTP client to ask with.
+pub fn region() -> RegionProviderChain {
+    let machine =
+        ImdsRegionProvider::builder().configure(&ProviderConfig::without_region().with_http_client(http_client()));
+    configured_region().or_else(machine.build())
 }
 
 /// The configuration of a service that answers small questions. `region` is where to ask; the environment's or the profile's
@@ -33,7 +53,7 @@ pub fn loader(loader: ConfigLoader) -> ConfigLoader {
 pub async fn configuration(region: Option<&str>) -> SdkConfig {
     let region = match region {
         Some(region) => RegionProviderChain::first_try(Region::new(region.to_owned())),
-        None => RegionProviderChain::default_provider(),
+        None => self::region(),
     };
     loader(aws_config::defaults(BehaviorVersion::latest()))
         .region(region)

@@ -7,7 +7,6 @@
 use super::store::{Etag, Object, StateStore, StoreError, allowance, check_key, check_prefix, valid_key};
 use crate::aws::{chain, credentials_error, limits, one_line};
 use async_trait::async_trait;
-use aws_config::meta::region::RegionProviderChain;
 use aws_config::{BehaviorVersion, ConfigLoader};
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::Client;
@@ -74,11 +73,8 @@ impl S3Store {
     pub async fn open_with(settings: S3Settings, loader: ConfigLoader) -> Self {
         let region = match settings.endpoint {
             // No question to the metadata service of a cloud in which this is not: it takes seconds to stay silent.
-            Some(_) => {
-                RegionProviderChain::first_try(aws_config::environment::EnvironmentVariableRegionProvider::new())
-                    .or_else(aws_config::profile::ProfileFileRegionProvider::new())
-            }
-            None => RegionProviderChain::default_provider(),
+            Some(_) => crate::aws::configured_region(),
+            None => crate::aws::region(),
         };
         let mut loader = crate::aws::loader(loader).region(region.or_else(DEFAULT_REGION));
         if let Some(endpoint) = &settings.endpoint {

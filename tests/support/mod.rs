@@ -1,5 +1,6 @@
 //! What tests on real servers share: the servers, and the comparison of what is on them.
 
+pub mod aws;
 pub mod bson_order_oracle;
 pub mod bson_values;
 pub mod certificates;
