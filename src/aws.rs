@@ -43,7 +43,8 @@ pub fn configured_region() -> RegionProviderChain {
 
 /// The same, or else the one of the machine in AWS that this runs on. The SDK's own chain has no HTTP client to ask with.
 pub fn region() -> RegionProviderChain {
-    let machine = ImdsRegionProvider::builder().configure(&ProviderConfig::without_region().with_http_client(http_client()));
+    let machine =
+        ImdsRegionProvider::builder().configure(&ProviderConfig::without_region().with_http_client(http_client()));
     configured_region().or_else(machine.build())
 }
 

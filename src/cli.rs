@@ -10,11 +10,12 @@ use crate::config::layer::{self, RawArguments};
 use crate::error::{Error, Result};
 use crate::model::limit::Change;
 use crate::redact;
+use crate::start::Asked;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, ValueHint};
 use flags::{
-    DeploymentFlags, HttpFlag, JobFlag, LimitFlags, LogFlags, PartFlags, ReadingFlags, ResourceFlags, SelectionFlags,
-    StoreFlags, Suggested, TargetFlags, VerifyingFlags, WorkFlags,
+    DeploymentFlags, FunctionWorkFlags, HttpFlag, JobFlag, LimitFlags, LogFlags, PartFlags, ReadingFlags,
+    ResourceFlags, SelectionFlags, StateMachineFlag, StoreFlags, Suggested, TargetFlags, VerifyingFlags, WorkFlags,
 };
 use std::ffi::OsString;
 use std::fmt;
@@ -48,6 +49,8 @@ pub enum Command {
         /// As one JSON object.
         json: bool,
     },
+    /// Start or find the execution of a state machine on AWS.
+    Start(Asked),
     /// Give a job up.
     Abandon,
     /// List the documents that are not on the target, or try them again.
@@ -165,6 +168,10 @@ pub fn parse<I: IntoIterator<Item = OsString>>(arguments: I) -> Result<Parsed> {
             let change = Change::parse(control.changes.iter().map(String::as_str)).map_err(Error::bad_input)?;
             Command::Control { change, json: control.json }
         }
+        Commands::Start(start) => {
+            start.take_into(&mut raw);
+            Command::Start(Asked { watch: start.watch, redrive: start.redrive })
+        }
         Commands::Abandon(abandon) => {
             abandon.job.take_into(&mut raw);
             abandon.store.take_into(&mut raw);
@@ -249,6 +256,8 @@ enum Commands {
     Jobs(JobsArguments),
     /// Show or change what limits a job while it runs, on whatever machine: rates, pause, resume
     Control(ControlArguments),
+    /// Have a job done on AWS: start its state machine, or find the execution that runs
+    Start(Box<StartArguments>),
     /// Undo what a job holds outside its state, and mark it abandoned
     Abandon(AbandonArguments),
     /// List the documents that the target did not take, or try them again
@@ -358,6 +367,59 @@ struct ControlArguments {
 
 #[derive(Args)]
 #[command(next_line_help = true, after_help = SETTINGS_NOTE)]
+struct StartArguments {
+    /// Show the progress of all lanes, from the bucket, until the execution ends, and end as it does
+    #[arg(long)]
+    watch: bool,
+    /// Go on with only what failed of the last execution, instead of starting another one, which looks at every lane: the way
+    /// when thousands of them are done
+    #[arg(long)]
+    redrive: bool,
+    #[command(flatten)]
+    machine: StateMachineFlag,
+    #[command(flatten)]
+    job: JobFlag,
+    #[command(flatten)]
+    store: StoreFlags,
+    #[command(flatten)]
+    deployments: DeploymentFlags,
+    #[command(flatten)]
+    selection: SelectionFlags,
+    #[command(flatten)]
+    target: TargetFlags,
+    #[command(flatten)]
+    reading: ReadingFlags,
+    #[command(flatten)]
+    verifying: VerifyingFlags,
+    #[command(flatten)]
+    resources: ResourceFlags,
+    #[command(flatten)]
+    limits: LimitFlags,
+    #[command(flatten)]
+    work: FunctionWorkFlags,
+    #[command(flatten)]
+    log: LogFlags,
+}
+
+impl StartArguments {
+    fn take_into(&self, raw: &mut RawArguments) {
+        self.machine.take_into(raw);
+        self.job.take_into(raw);
+        self.store.take_into(raw);
+        self.deployments.take_into(raw);
+        self.selection.take_into(raw);
+        self.target.take_into(raw);
+        self.reading.take_into(raw);
+        self.verifying.take_into(raw);
+        self.resources.take_into(raw);
+        self.limits.take_into(raw);
+        self.work.take_into(raw);
+        self.log.take_into(raw);
+    }
+}
+
+#[derive(Args)]
+#[command(next_line_help = true, after_help = SETTINGS_NOTE)]
 struct AbandonArguments {
     #[command(flatten)]
     job: JobFlag,
@@ -455,7 +517,7 @@ mod tests {
     #[test]
     fn help_texts() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/help");
-        for command in ["", "step", "status", "jobs", "control", "abandon", "rejected", "completions"] {
+        for command in ["", "step", "status", "jobs", "control", "start", "abandon", "rejected", "completions"] {
             let (name, words) =
                 if command.is_empty() { ("mongoferry", vec!["--help"]) } else { (command, vec![command, "--help"]) };
             let text = format!("{}\n", printed(&words));
@@ -480,7 +542,16 @@ mod tests {
         let command = Arguments::command();
         let step = command.find_subcommand("step").unwrap();
         let mut flags: Vec<&str> = step.get_arguments().filter_map(|argument| argument.get_long()).collect();
+        flags.push("state-machine");
         let mut settings: Vec<&str> = SETTINGS.iter().map(|setting| setting.name).collect();
+        flags.sort_unstable();
+        settings.sort_unstable();
+        assert_eq!(flags, settings);
+        // `start` has those that a function can do something with.
+        let start = command.find_subcommand("start").unwrap();
+        let mut flags: Vec<&str> = start.get_arguments().filter_map(|argument| argument.get_long()).collect();
+        settings.retain(|name| !["time-budget", "takeover", "shard", "lane", "namespace", "http"].contains(name));
+        settings.extend(["redrive", "watch"]);
         flags.sort_unstable();
         settings.sort_unstable();
         assert_eq!(flags, settings);
@@ -497,7 +568,7 @@ mod tests {
     #[test]
     fn every_flag_reaches_the_raw_arguments() {
         let mut words = vec!["step".to_owned(), "index".to_owned()];
-        let elsewhere = ["shard", "lane", "verify", "against"];
+        let elsewhere = ["shard", "lane", "verify", "against", "state-machine"];
         let valued = SETTINGS.iter().filter(|setting| !setting.switch && !elsewhere.contains(&setting.name));
         for setting in valued.clone() {
             words.push(format!("--{}={}-value", setting.name, setting.name));
@@ -510,6 +581,18 @@ mod tests {
             assert!(raw.has(setting.name), "{}", setting.name);
         }
         assert!(raw.drop_committed && raw.accept_findings && raw.takeover && raw.quiet);
+
+        let mut words = vec!["start".to_owned(), "--watch".to_owned(), "--accept-findings".to_owned()];
+        let elsewhere = ["time-budget", "shard", "lane", "namespace", "http"];
+        let valued = SETTINGS.iter().filter(|setting| !setting.switch && !elsewhere.contains(&setting.name));
+        words.extend(valued.clone().map(|setting| format!("--{}=value", setting.name)));
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let Parsed::Run(command, raw) = parse_words(&words).unwrap() else { panic!("prints") };
+        assert_eq!(command, Command::Start(Asked { watch: true, redrive: false }));
+        for setting in valued {
+            assert!(raw.has(setting.name), "{}", setting.name);
+        }
+        assert!(raw.accept_findings && !raw.drop_committed);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::progress;
 use crate::rejected::{self, Retried};
 use crate::rotation;
 use crate::secrets::Secrets;
+use crate::start;
 use crate::state::document::Documents;
 use crate::status::{self, text};
 use crate::stop::{Reason, Stop};
@@ -72,6 +73,7 @@ async fn run_async(configuration: &Configuration) -> Result<Outcome> {
         Command::Rejected { json, retry: false } => list_rejected(&context, json).await,
         Command::Rejected { json, retry: true } => retry_rejected(&run, json).await,
         Command::Control { change, json } => show_control(&context, change, json).await,
+        Command::Start(asked) => start::run(&context, configuration, asked).await,
         Command::Abandon => {
             let abandoned = run.with_fresh_secrets(abandon::run).await?;
             output::result_line(&abandoned).map(|()| Outcome::Done)

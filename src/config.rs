@@ -20,6 +20,7 @@ use crate::http;
 use crate::model::choice::{
     Against, CheckpointMode, CreateIndex, Existing, OnConflict, Orphans, ReadOrder, ReadPreference, ReadThrough, Verify,
 };
+use crate::model::execution::StateMachineArn;
 use crate::model::job_name::JobName;
 use crate::model::limit::{Quantity, RateLimits};
 use crate::model::namespace::{Filter, Namespace, Pattern, Renames};
@@ -164,6 +165,8 @@ pub struct Settings {
     pub s3_endpoint: Option<String>,
     /// The AWS account that the bucket must belong to; any when none.
     pub expected_bucket_owner: Option<String>,
+    /// The state machine on AWS that works on the job; for `start` alone.
+    pub state_machine: Option<StateMachineArn>,
     /// Where to copy from; [`Settings::source`] for whoever needs it.
     pub source: Option<ConnectionString>,
     /// The parts of the cluster to copy from: in place of a source, or beside one that is a mongos.
@@ -371,6 +374,7 @@ impl Resolver<'_> {
             job,
             s3_endpoint: self.parsed("s3-endpoint", parse_endpoint)?,
             expected_bucket_owner: self.parsed("expected-bucket-owner", parse_account)?,
+            state_machine: self.parsed("state-machine", StateMachineArn::parse)?,
             read: self.read(cluster.is_some() && !has_source)?,
             source,
             cluster,

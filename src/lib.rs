@@ -60,6 +60,7 @@ pub mod rejected;
 pub mod rotation;
 pub mod secrets;
 pub mod source;
+pub mod start;
 pub mod state;
 pub mod status;
 pub mod steps;

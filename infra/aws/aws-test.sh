@@ -2,7 +2,8 @@
 # Builds the function as a user does, deploys template.yaml to an AWS that runs on this machine (MiniStack, with policies
 # enforced), copies a cluster of two shards through it (tests/integration/aws_deployed.rs), and deletes the stack.
 #
-# The release build of the function takes about ten minutes the first time.
+# The release build of the function takes about ten minutes the first time. With MONGOFERRY_AWS_TEST_BINARY=FILE that
+# binary is deployed instead, without a build: quick, for trying the rest (target/debug/mongoferry, for example).
 set -euo pipefail
 # shellcheck source=../local/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../local/common.sh"
@@ -22,13 +23,21 @@ ministack="$("$here/install.sh" ministack)"
 PATH="$(dirname "$sam"):$PATH"
 export SAM_CLI_TELEMETRY=0
 
-heading 'sam build'
 cd "$repository"
-"$sam" -m samcli build --build-dir "$work/build" 2>&1 | indent
-(cd "$work/build/Function" && "$sam" -m zipfile -c "$work/function.zip" bootstrap)
-size="$(stat -c %s "$work/function.zip")"
-say "the zip of the function has $size bytes"
-[ "$size" -le "$most_bytes" ] || fail "the zip of the function has $size bytes, more than $most_bytes"
+if [ -n "${MONGOFERRY_AWS_TEST_BINARY:-}" ]; then
+  mkdir -p "$work/build/Function"
+  cp -r statemachine "$work/build"
+  sed 's/^\( *CodeUri:\) \.$/\1 Function/' template.yaml >"$work/build/template.yaml"
+  cp "$MONGOFERRY_AWS_TEST_BINARY" "$work/build/Function/bootstrap"
+  strip "$work/build/Function/bootstrap"
+else
+  heading 'sam build'
+  "$sam" -m samcli build --build-dir "$work/build" 2>&1 | indent
+  (cd "$work/build/Function" && "$sam" -m zipfile -c "$work/function.zip" bootstrap)
+  size="$(stat -c %s "$work/function.zip")"
+  say "the zip of the function has $size bytes"
+  [ "$size" -le "$most_bytes" ] || fail "the zip of the function has $size bytes, more than $most_bytes"
+fi
 
 heading 'sam deploy'
 port="$(free_port)"

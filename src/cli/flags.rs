@@ -369,6 +369,44 @@ impl WorkFlags {
     }
 }
 
+/// The same for a function, whose deadline is its time budget.
+#[derive(Args)]
+#[command(next_help_heading = "Time")]
+pub(super) struct FunctionWorkFlags {
+    /// How long before its deadline an invocation begins to stop, 2s to 10m [default: 30s] [env: MONGOFERRY_MARGIN]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
+    margin: Option<String>,
+    /// How often a lane saves its cursors, from 10ms to a third of the lease; after a kill at most this much is done
+    /// again, beside what was in flight [default: 10s, never more than a third of the lease] [env: MONGOFERRY_SAVE_INTERVAL]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
+    save_interval: Option<String>,
+    /// How long a silent worker counts as alive, 1s to 10m [default: 60s] [env: MONGOFERRY_LEASE]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
+    lease: Option<String>,
+}
+
+impl FunctionWorkFlags {
+    pub(super) fn take_into(&self, raw: &mut RawArguments) {
+        raw.set("margin", &self.margin);
+        raw.set("save-interval", &self.save_interval);
+        raw.set("lease", &self.lease);
+    }
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "State machine")]
+pub(super) struct StateMachineFlag {
+    /// The state machine, by its ARN, which the stack's outputs have [env: MONGOFERRY_STATE_MACHINE]
+    #[arg(long, value_name = "ARN")]
+    state_machine: Option<String>,
+}
+
+impl StateMachineFlag {
+    pub(super) fn take_into(&self, raw: &mut RawArguments) {
+        raw.set("state-machine", &self.state_machine);
+    }
+}
+
 #[derive(Args)]
 #[command(next_help_heading = "A part of a step")]
 pub(super) struct PartFlags {

@@ -2,7 +2,7 @@
 
 use super::layer::{Given, Layers, RawArguments};
 use super::reference::{Contents, Reference, SETTINGS_BY_REFERENCE, Wanted};
-use super::{Defaults, Resolver, Settings, file};
+use super::{DEFAULT_MEMORY, Defaults, Resolver, Settings, file};
 use crate::cli::Command;
 use crate::environment::Environment;
 use crate::error::{Kind, Result};
@@ -25,7 +25,12 @@ impl Configuration {
         let mut layers = Layers { flags, environment, file: None };
         let named = layers.given("config");
         layers.file = file::read(named.as_ref().map(Given::text), directory)?;
-        Ok(Self { command, layers, defaults: Defaults::OF_A_PROCESS })
+        // What `start` checks is what a function will work with.
+        let defaults = match command {
+            Command::Start(_) => Defaults::of_function(DEFAULT_MEMORY),
+            _ => Defaults::OF_A_PROCESS,
+        };
+        Ok(Self { command, layers, defaults })
     }
 
     /// What is to be done.

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 pub const DEFAULT_NAME: &str = "mongoferry.toml";
 
 /// The table of shard keys.
-const SHARD_KEYS: &str = "shard-keys";
+pub(super) const SHARD_KEYS: &str = "shard-keys";
 
 /// What a file says.
 #[derive(Clone, Default)]
@@ -40,23 +40,27 @@ pub fn read(named: Option<&str>, directory: &Path) -> Result<Option<(PathBuf, Co
             )));
         }
     };
-    let content = parse(&text, &path)?;
+    let content = content(table(&text, &path)?, &path)?;
     Ok(Some((path, content)))
 }
 
-/// What this text says; `path` is where it was read, for messages.
-pub fn parse(text: &str, path: &Path) -> Result<Content> {
+/// What this text is as TOML; `path` is where it was read, for messages.
+pub(super) fn table(text: &str, path: &Path) -> Result<toml::Table> {
     for line in text.lines() {
         redact::register_uri(line);
     }
     let file = path.display();
-    let table: toml::Table = toml::from_str(text).map_err(|error| {
+    toml::from_str(text).map_err(|error| {
         let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
         let line = before.matches('\n').count() + 1;
         let reason = error.message().replace('\n', ", ");
         Error::bad_input(format!("{file}, line {line}, is not TOML: {reason}"))
-    })?;
+    })
+}
 
+/// What the table says.
+pub(super) fn content(table: toml::Table, path: &Path) -> Result<Content> {
+    let file = path.display();
     let mut content = Content::default();
     for (key, value) in table {
         if key == SHARD_KEYS {

@@ -99,6 +99,7 @@ pub const SETTINGS: &[Setting] = &[
     one("state"),
     one("s3-endpoint"),
     one("expected-bucket-owner"),
+    one("state-machine"),
     secret("source"),
     Setting { list: true, ..secret("source-shard") },
     secret("source-config"),

@@ -91,6 +91,7 @@ fn every_setting_can_be_given_in_every_place_that_it_has() {
         ("state", "s3://bucket/some/jobs/"),
         ("s3-endpoint", "http://127.0.0.1:9000/"),
         ("expected-bucket-owner", "123456789012"),
+        ("state-machine", "arn:aws:states:eu-central-1:123456789012:stateMachine:ferry"),
         ("source", "mongodb://a/"),
         ("target", "mongodb://b/"),
         ("source-ca", ca.to_str().unwrap()),
@@ -151,6 +152,8 @@ fn every_setting_can_be_given_in_every_place_that_it_has() {
         );
         assert_eq!(settings.s3_endpoint.as_deref(), Some("http://127.0.0.1:9000"), "{place}");
         assert_eq!(settings.expected_bucket_owner.as_deref(), Some("123456789012"), "{place}");
+        let machine = settings.state_machine.as_ref().map(|machine| machine.region());
+        assert_eq!(machine, (place != "flags").then_some("eu-central-1"), "{place}");
         assert_eq!((settings.max_lanes, settings.margin), (40, Duration::from_secs(45)), "{place}");
         assert_eq!(settings.source().unwrap().expose(), "mongodb://a/", "{place}");
         assert_eq!(settings.target().unwrap().expose(), "mongodb://b/", "{place}");
@@ -183,7 +186,9 @@ fn every_setting_can_be_given_in_every_place_that_it_has() {
         assert_eq!((settings.log_format, settings.log_level), (LogFormat::Json, Level::DEBUG), "{place}");
     };
 
-    let flags: Vec<String> = values.iter().map(|(name, value)| format!("--{name}={value}")).collect();
+    // `step` has no use for that one.
+    let of_step = values.iter().filter(|(name, _)| *name != "state-machine");
+    let flags: Vec<String> = of_step.map(|(name, value)| format!("--{name}={value}")).collect();
     let words: Vec<&str> = STEP_ALL.iter().copied().chain(flags.iter().map(String::as_str)).collect();
     check(resolve(&words, &[], "").unwrap(), "flags");
 
@@ -590,6 +595,119 @@ fn bad_input() {
         assert!(!text.contains('\n') && !text.contains("den-80x"), "{text}");
         assert!(!redact(&text).contains("hid@den"), "{text}");
     }
+}
+
+const MACHINE: &str = "arn:aws:states:eu-central-1:123456789012:stateMachine:ferry:live";
+
+/// `UPDATE_GOLDEN=1 cargo test --lib stored` rewrites it; read the difference before you commit it.
+#[test]
+fn what_is_stored_for_a_function_is_what_was_given_in_one_form() {
+    let directory = TempDir::new().unwrap();
+    let file = "state = 's3://bucket/jobs'\nsource-config = 'ssm:///shop/config'\nlease = '30s'\ninclude = ['shop.a,b', 'blog']\n\
+                log-level = 'debug'\n[shard-keys]\n'shop.b' = '{\"k\": 1}'\n'shop.\"a\"' = { key = '{\"x\": \"hashed\"}' }";
+    std::fs::write(directory.path().join("mongoferry.toml"), file).unwrap();
+    let environment: Pairs<'_> = &[
+        ("MONGOFERRY_SOURCE_SHARD", "secretsmanager://shop/a#uri secretsmanager://shop/b"),
+        ("MONGOFERRY_TARGET_CA", "ssm:///shop/ca"),
+        ("MONGOFERRY_STATE_MACHINE", MACHINE),
+        ("MONGOFERRY_CHECKPOINT_URI", "none"),
+        ("MONGOFERRY_HTTP", ":9216"),
+        ("MONGOFERRY_LEASE", "50s"),
+    ];
+    let words =
+        ["start", "--job", "shop", "--target", "secretsmanager://shop/target", "--rename", "shop:store,blog:\\d"];
+    let words =
+        [&words[..], &["--existing", "drop", "--drop-committed", "--accept-findings", "--save-interval", "15s"]]
+            .concat();
+    let configuration = configuration_in(directory.path(), &words, environment).unwrap();
+    let text = configuration.to_stored().unwrap();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/settings.toml");
+    if crate::environment::variable("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&golden, &text).unwrap();
+    }
+    assert_eq!(text, std::fs::read_to_string(&golden).unwrap_or_default());
+
+    let function = Environment::from_pairs([("MONGOFERRY_STATE", "s3://bucket/jobs")]);
+    let read = |text: &str| {
+        let mut call = RawArguments::default();
+        call.set("job", [&"shop".to_owned()]);
+        Configuration::stored(text, "s3://bucket/jobs/shop/settings.toml", call, &function, 1 << 30)
+    };
+    let stored = read(&text).unwrap();
+    assert_eq!(stored.wanted().unwrap().len(), 5);
+    let settings = stored.settings(&Contents::new()).unwrap();
+    let given = configuration.settings(&Contents::new()).unwrap();
+    assert!(settings.accept_findings && settings.drop_committed);
+    assert_eq!((&settings.filter, &settings.renames), (&given.filter, &given.renames));
+    assert_eq!(settings.sharding, given.sharding);
+    assert_eq!((settings.lease, settings.save_interval), (Duration::from_secs(50), Duration::from_secs(15)));
+    assert_eq!((settings.memory, settings.max_readers), (768 << 20, 4), "the function's own defaults");
+    // As the function writes what is for a start, no user does.
+    for (text, part) in [
+        ("[start]\ntakeover = true", "is damaged"),
+        ("[start]\naccept-findings = 'yes'", "is damaged"),
+        ("start = true", "is damaged"),
+        ("colour = 'red'", "unknown key `colour` in s3://bucket/jobs/shop/settings.toml"),
+    ] {
+        let error = read(text).map(|_| ()).unwrap_err();
+        assert!(error.kind() == Kind::BadInput && error.to_string().contains(part), "{text}: {error}");
+    }
+    assert!(
+        resolve(STEP_ALL, &[], "[start]\naccept-findings = true")
+            .unwrap_err()
+            .to_string()
+            .contains("unknown key `start`")
+    );
+}
+
+#[test]
+fn what_a_function_can_do_nothing_with_is_not_stored() {
+    let good = ["start", "--state", "s3://bucket", "--source", "ssm:///s", "--target", "ssm:///t"];
+    let stored = |words: &[&str], environment: Pairs<'_>| {
+        let directory = TempDir::new().unwrap();
+        configuration_in(directory.path(), words, environment).and_then(|configuration| configuration.to_stored())
+    };
+    assert_eq!(stored(&good, &[]).unwrap(), "source = \"ssm:///s\"\ntarget = \"ssm:///t\"\n");
+    for (words, environment, parts) in [
+        (&["--state", "folder"] as &[&str], &[] as Pairs<'_>, ["the folder folder", "--state s3://bucket/prefix"]),
+        (&["--source", "mongodb://u:hidden-64x@h"], &[], ["--source:", "secretsmanager://NAME"]),
+        (&["--checkpoint-uri", "mongodb://h"], &[], ["--checkpoint-uri:", "secretsmanager://NAME"]),
+        (&["--target-ca", "/etc/ca.pem"], &[], ["--target-ca /etc/ca.pem:", "secretsmanager://NAME"]),
+        (&["--target", ""], &[], ["--target:", "starts with"]),
+        (&[], &[("MONGOFERRY_TIME_BUDGET", "13m")], ["MONGOFERRY_TIME_BUDGET=13m:", "--margin"]),
+        (&["--state-machine", "ferry"], &[], ["--state-machine ferry:", "is not the ARN"]),
+        (&["--save-interval", "30s"], &[], ["--save-interval 30s:", "1m"]),
+    ] {
+        // What comes again takes the place of what was there.
+        let mut all = good.to_vec();
+        if let Some(at) = words.first().and_then(|flag| good.iter().position(|word| word == flag)) {
+            all.drain(at..at + 2);
+        }
+        all.extend(words);
+        let error = stored(&all, environment).unwrap_err();
+        assert_eq!(error.kind(), Kind::BadInput);
+        for part in parts {
+            assert!(error.to_string().contains(part) && !error.to_string().contains("hidden-64x"), "{part}: {error}");
+        }
+    }
+    for (left_out, part) in [(3..5, "no source is given"), (5..7, "no target is given")] {
+        let mut words = good.to_vec();
+        words.drain(left_out);
+        assert!(stored(&words, &[]).unwrap_err().to_string().contains(part));
+    }
+    let shards = [
+        "start",
+        "--state",
+        "s3://bucket",
+        "--target",
+        "ssm:///t",
+        "--source-shard",
+        "ssm:///a",
+        "--source-shard",
+        "mongodb://b",
+    ];
+    let shards = [&shards[..], &["--source-config", "ssm:///c"]].concat();
+    assert!(stored(&shards, &[]).unwrap_err().to_string().contains("--source-shard:"));
 }
 
 #[test]

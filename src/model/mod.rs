@@ -14,6 +14,7 @@ pub mod difference;
 pub mod digest;
 pub mod element;
 pub mod empty_timestamp;
+pub mod execution;
 pub mod failure;
 pub mod finding;
 pub mod hashed_key;

@@ -204,6 +204,17 @@ impl Documents {
         Ok(matches!(self.write(key, &body, None).await?, Written::Mine(_)))
     }
 
+    /// Writes bytes in the place of what is there, and says whether exactly these are there now: `false` when somebody else
+    /// wrote others in between. As with [`Documents::create_bytes`], whoever writes the same has written them.
+    pub async fn put_bytes(&self, key: &str, body: Bytes) -> Result<bool> {
+        let found = self.get(key).await?;
+        if found.as_ref().is_some_and(|found| found.body == body) {
+            return Ok(true);
+        }
+        let expected = found.map(|found| found.etag);
+        Ok(matches!(self.write(key, &body, expected.as_ref()).await?, Written::Mine(_)))
+    }
+
     fn full(&self, key: &str) -> String {
         if self.prefix.is_empty() { key.to_owned() } else { format!("{}/{key}", self.prefix) }
     }
@@ -714,6 +725,10 @@ mod tests {
             assert_eq!(documents.read_bytes(&key).await.unwrap().unwrap(), "{}\n");
         }
         assert_eq!(documents.read_bytes("journal/none").await.unwrap(), None);
+        for body in ["first", "first", "second", "first"] {
+            assert!(documents.put_bytes("settings", Bytes::from(body)).await.unwrap());
+            assert_eq!(documents.read_bytes("settings").await.unwrap().unwrap(), body);
+        }
     }
 
     #[derive(Debug, Clone, Default, Serialize, Deserialize)]

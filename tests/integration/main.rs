@@ -38,6 +38,7 @@ mod scans;
 mod secrets;
 mod sharded_targets;
 mod shards;
+mod start;
 mod store;
 mod streams;
 mod tails;

@@ -1,7 +1,7 @@
 //! Connection strings and certificate authorities by reference: fetched at run time, fetched again when a server refuses them,
 //! and found nowhere. moto plays Secrets Manager and Parameter Store.
 
-use crate::support::aws;
+use crate::support::aws::{self, Answering};
 use crate::support::certificates::Certificates;
 use crate::support::compare::{Scope, compare};
 use crate::support::ferry::{Ferry, files};
@@ -15,8 +15,6 @@ use mongodb::Client;
 use mongodb::bson::{Document, doc};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use rustix::process::Signal;
-use std::io::{Read, Write};
-use std::net::TcpListener;
 use std::path::Path;
 use std::time::Duration;
 
@@ -67,8 +65,7 @@ async fn a_job_is_done_by_references_and_no_secret_is_written_anywhere() -> Resu
     let store = Store::get().await?;
     let folder = tempfile::tempdir()?;
     let certificates = Certificates::make(folder.path())?;
-    let [authority, server] =
-        [&certificates.authority, &certificates.server].map(|path| path.display().to_string());
+    let [authority, server] = [&certificates.authority, &certificates.server].map(|path| path.display().to_string());
     let tls = ["--tlsMode", "preferTLS", "--tlsCertificateKeyFile", &server, "--tlsCAFile", &authority];
     let tls = tls.iter().chain(&["--tlsAllowConnectionsWithoutCertificates"]).map(ToString::to_string).collect();
     let (source, target) = tokio::try_join!(with_users(tls), shared_target())?;
@@ -127,8 +124,7 @@ async fn a_rotated_secret_is_fetched_again_in_the_middle_of_the_copy() -> Result
     let ferry = store
         .ferry(folder.path(), "secretsmanager://rotated/source", &target.uri(), "rotated")
         .set("MONGOFERRY_INCLUDE", "rotated");
-    let mut running =
-        Running::start(&ferry.clone().set("MONGOFERRY_FREEZE_BEFORE", "insert:1"), &["step", "all"])?;
+    let mut running = Running::start(&ferry.clone().set("MONGOFERRY_FREEZE_BEFORE", "insert:1"), &["step", "all"])?;
     running.is_frozen().await?;
     admin.run_command(doc! {"updateUser": "ferry", "pwd": "second-7x2", "writeConcern": {"w": "majority"}}).await?;
     source.kill(0)?;
@@ -146,7 +142,8 @@ async fn a_rotated_secret_is_fetched_again_in_the_middle_of_the_copy() -> Result
 
 /// Secrets are fetched once for a run, which then connects for each of its steps.
 #[tokio::test]
-async fn a_rotated_secret_is_fetched_again_between_steps_and_one_that_is_wrong_stays_bad_input() -> Result<(), Failure> {
+async fn a_rotated_secret_is_fetched_again_between_steps_and_one_that_is_wrong_stays_bad_input() -> Result<(), Failure>
+{
     let store = Store::get().await?;
     let (source, target) = tokio::try_join!(shared_source(), with_users(vec![]))?;
     let admin = Client::with_uri_str(target.uri()).await?.database("admin");
@@ -161,8 +158,7 @@ async fn a_rotated_secret_is_fetched_again_between_steps_and_one_that_is_wrong_s
     let ferry = store
         .ferry(folder.path(), &source.uri(), "ssm:///rotated/target", "rotated-target")
         .set("MONGOFERRY_INCLUDE", "rotated_target");
-    let mut running =
-        Running::start(&ferry.clone().set("MONGOFERRY_FREEZE_BEFORE", "insert:1"), &["step", "all"])?;
+    let mut running = Running::start(&ferry.clone().set("MONGOFERRY_FREEZE_BEFORE", "insert:1"), &["step", "all"])?;
     running.is_frozen().await?;
     let update = doc! {"updateUser": "ferry", "pwd": "second-8x2", "writeConcern": {"w": "majority"}};
     admin.run_command(update).await?;
@@ -180,7 +176,7 @@ async fn a_rotated_secret_is_fetched_again_between_steps_and_one_that_is_wrong_s
     Ok(())
 }
 
-/// What the function of a mistake is, what is given, and what the error says.
+/// What the source is, what else is given, the exit code, and what the error says.
 type Row<'a> = (&'a str, &'a [(&'a str, String)], i32, &'a [&'a str]);
 
 #[tokio::test]
@@ -193,8 +189,10 @@ async fn what_is_wrong_with_a_reference_is_told_before_anything_is_changed() -> 
     store.parameter("/wrong/list", &format!("{SECRET},mongodb://h")).await?;
     let binary = store.secrets.create_secret().name("wrong/binary").secret_binary(Blob::new(SECRET));
     binary.send().await?;
-    let denying = answering(400, r#"{"__type": "AccessDeniedException", "Message": "User: arn:aws:iam::1:role/x is not authorized"}"#)?;
-    let throttling = answering(400, r#"{"__type": "ThrottlingException", "message": "Rate exceeded"}"#)?;
+    let denied = r#"{"__type": "AccessDeniedException", "Message": "User: arn:aws:iam::1:role/x is not authorized"}"#;
+    let denying = Answering::start(|_| (400, denied.to_owned()))?;
+    let throttled = r#"{"__type": "ThrottlingException", "message": "Rate exceeded"}"#;
+    let throttling = Answering::start(|_| (400, throttled.to_owned()))?;
     let (source, target) = tokio::try_join!(shared_source(), shared_target())?;
     let nobody = "http://127.0.0.1:1".to_owned();
     let secrets_manager = |endpoint: &str| ("AWS_ENDPOINT_URL_SECRETS_MANAGER", endpoint.to_owned());
@@ -211,23 +209,23 @@ async fn what_is_wrong_with_a_reference_is_told_before_anything_is_changed() -> 
         ("secretsmanager://wrong/object#n", &[], 2, &["a `n` that is no text"]),
         ("secretsmanager://wrong/object", &[], 2, &["starts with mongodb://", "#key"]),
         ("secretsmanager://wrong/text#uri", &[], 2, &["is no JSON object"]),
-        ("secretsmanager://wrong/text", &[], 2, &["MONGOFERRY_SOURCE: secretsmanager://wrong/text:", "starts with mongodb://"]),
+        (
+            "secretsmanager://wrong/text",
+            &[],
+            2,
+            &["MONGOFERRY_SOURCE: secretsmanager://wrong/text:", "starts with mongodb://"],
+        ),
         ("ssm:///wrong/list", &[], 2, &["starts with mongodb://"]),
         ("secretsmanager://wrong/binary", &[], 2, &["is binary", "SecretString"]),
         ("secretsmanager://wrong/text", &[("AWS_REGION", String::new())], 2, &["no AWS region is set", "AWS_REGION"]),
+        ("secretsmanager://wrong/text", &[("AWS_ACCESS_KEY_ID", String::new())], 2, &["there are no AWS credentials"]),
         (
             "secretsmanager://wrong/text",
-            &[("AWS_ACCESS_KEY_ID", String::new())],
-            2,
-            &["there are no AWS credentials"],
-        ),
-        (
-            "secretsmanager://wrong/text",
-            &[secrets_manager(&denying)],
+            &[secrets_manager(&denying.endpoint)],
             2,
             &["secretsmanager:GetSecretValue", "kms:Decrypt"],
         ),
-        ("secretsmanager://wrong/text", &[secrets_manager(&throttling)], 1, &["just now", "Rate exceeded"]),
+        ("secretsmanager://wrong/text", &[secrets_manager(&throttling.endpoint)], 1, &["just now", "Rate exceeded"]),
         ("secretsmanager://wrong/text", &[secrets_manager(&nobody)], 1, &["does not answer", "is there a route?"]),
         // What is wrong anyway is told without asking.
         (
@@ -257,25 +255,10 @@ async fn what_is_wrong_with_a_reference_is_told_before_anything_is_changed() -> 
     let ferry = store.ferry(folder.path(), &source.uri(), "ssm:///wrong/list", "wrong");
     let ferry = ferry.set("AWS_ENDPOINT_URL_SSM", nobody).set("MONGOFERRY_LOG_FORMAT", "json");
     let ran = ferry.run(&["step", "all"]).await.expect(1);
-    assert!(ran.stderr.contains("TargetUnavailable") && ran.stderr.contains("an endpoint for Systems Manager"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("TargetUnavailable") && ran.stderr.contains("an endpoint for Systems Manager"),
+        "{}",
+        ran.stderr
+    );
     Ok(())
-}
-
-/// A server that gives every request the same answer; where it listens. Its thread ends with the tests.
-fn answering(status: u16, body: &'static str) -> Result<String, Failure> {
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let endpoint = format!("http://{}", listener.local_addr()?);
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let Ok(mut stream) = stream else { continue };
-            // One read is enough for a small request; what is left of it does not matter.
-            let _ = stream.read(&mut [0; 16 << 10]);
-            let length = body.len();
-            let _ = write!(
-                stream,
-                "HTTP/1.1 {status} Answered\r\nContent-Type: application/x-amz-json-1.1\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
-            );
-        }
-    });
-    Ok(endpoint)
 }
