@@ -20,6 +20,7 @@ use crate::start;
 use crate::state::document::Documents;
 use crate::status::{self, text};
 use crate::stop::{Reason, Stop};
+use crate::tasks;
 use crate::telemetry::{self, LogFormat};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -59,7 +60,7 @@ async fn run_async(configuration: &Configuration) -> Result<Outcome> {
     report(&settings);
     if let Some(budget) = settings.time_budget {
         let stop = stop.clone();
-        tokio::spawn(async move {
+        tasks::spawn(async move {
             tokio::time::sleep(budget).await;
             stop.request(Reason::TimeBudget);
         });
@@ -264,7 +265,7 @@ fn listen(stop: &Stop) {
         match signal(kind) {
             Err(error) => tracing::warn!("signals cannot be heard: {error}"),
             Ok(mut signals) => {
-                tokio::spawn(async move {
+                tasks::spawn(async move {
                     while signals.recv().await.is_some() {
                         if ASKED.swap(true, Ordering::SeqCst) {
                             // What is not saved is done again by the next run, as after any crash.

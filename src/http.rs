@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::output;
 use crate::progress::{Look, Looks};
 use crate::stop::{Reason, Stop};
+use crate::tasks;
 use bytes::Bytes;
 use health::Signs;
 use http_body_util::Full;
@@ -106,7 +107,7 @@ pub fn serve(listening: Listening, context: &Context, looks: Looks) -> Served {
         is_local: listening.address.ip().is_loopback(),
         progress: Mutex::default(),
     });
-    Served { task: tokio::spawn(accept(listening.listener, site)).abort_handle() }
+    Served { task: tasks::spawn(accept(listening.listener, site)).abort_handle() }
 }
 
 async fn accept(listener: TcpListener, site: Arc<Site>) {

@@ -28,9 +28,25 @@ fn is_impure(line: &str) -> bool {
     grouped || IMPURE.iter().any(|word| code.contains(word))
 }
 
+/// A task that nobody counts goes on when the run that began it is over ([`crate::tasks`]).
+#[test]
+fn tasks_are_begun_in_one_place() {
+    for_each_line("src", |place, line| {
+        let is_begun = line.contains("tokio::spawn(") || line.contains("tokio::task::spawn(");
+        assert!(
+            !is_begun || ["src/tasks.rs", "src/layout.rs"].iter().any(|home| place.contains(home)),
+            "{place}: {line}"
+        );
+    });
+}
+
 #[test]
 fn the_model_is_pure() {
-    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src/model")];
+    for_each_line("src/model", |place, line| assert!(!is_impure(line), "{place}: {line}"));
+}
+
+fn for_each_line(folder: &str, check: impl Fn(&str, &str)) {
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)];
     let mut seen = 0;
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
@@ -42,7 +58,7 @@ fn the_model_is_pure() {
             seen += 1;
             let source = std::fs::read_to_string(&path).unwrap();
             for (index, line) in source.lines().enumerate() {
-                assert!(!is_impure(line), "{}:{}: {}", path.display(), index + 1, line.trim());
+                check(&format!("{}:{}", path.display(), index + 1), line.trim());
             }
         }
     }

@@ -310,7 +310,7 @@ mod tests {
         let went = Arc::new(AtomicUsize::new(0));
         for _ in 0..3 {
             let (limits, went) = (Arc::clone(&limits), Arc::clone(&went));
-            tokio::spawn(async move {
+            crate::tasks::spawn(async move {
                 limits.admit(1, 1).await;
                 went.fetch_add(1, Ordering::SeqCst);
             });

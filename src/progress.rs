@@ -9,6 +9,7 @@ use crate::model::speed::{Pace, Rate};
 use crate::model::step::Step;
 use crate::output;
 use crate::status::{Reader, Status, StepStatus, text};
+use crate::tasks;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,13 +70,13 @@ pub fn show(context: &Context, is_served: bool) -> (Shown, Looks) {
         return (shown, looks);
     }
     let interval = if is_bar || is_served { LOOK_INTERVAL } else { LINE_INTERVAL };
-    shown.tasks.push(tokio::spawn(look(context.clone(), sender, interval)).abort_handle());
+    shown.tasks.push(tasks::spawn(look(context.clone(), sender, interval)).abort_handle());
     if is_bar {
         let bar = output::progress_bars().add(ProgressBar::no_length());
         shown.bar = Some(bar.clone());
-        shown.tasks.push(tokio::spawn(draw(looks.clone(), bar)).abort_handle());
+        shown.tasks.push(tasks::spawn(draw(looks.clone(), bar)).abort_handle());
     } else if !context.settings.quiet {
-        shown.tasks.push(tokio::spawn(write_lines(looks.clone())).abort_handle());
+        shown.tasks.push(tasks::spawn(write_lines(looks.clone())).abort_handle());
     }
     (shown, looks)
 }

@@ -4,8 +4,6 @@
 //! Lambda function must: its sandbox is frozen once it has answered, and what was still on its way would go on when it is
 //! thawed for another invocation, long after another worker has taken over.
 
-#![expect(clippy::disallowed_methods, reason = "the one home of tasks")]
-
 use std::sync::LazyLock;
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
