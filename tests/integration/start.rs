@@ -175,6 +175,9 @@ async fn what_failed_is_redriven_only_when_it_is_asked_for() -> Result<(), Failu
     Ok(())
 }
 
+/// Flags, a variable and its value (none: not set), the exit code, and what the error says.
+type Row<'a> = (&'a [&'a str], &'a str, &'a str, i32, &'a [&'a str]);
+
 #[tokio::test]
 async fn what_is_wrong_with_a_start_is_told() -> Result<(), Failure> {
     let machine = Machine::create("wrong").await?;
@@ -182,7 +185,7 @@ async fn what_is_wrong_with_a_start_is_told() -> Result<(), Failure> {
     let denied = r#"{"__type": "AccessDeniedException", "Message": "no"}"#;
     let denying = Answering::start(|_| (400, denied.to_owned()))?;
     let other = format!("{}-other", machine.arn);
-    let rows: [(&[&str], &str, &str, i32, &[&str]); 7] = [
+    let rows: [Row<'_>; 7] = [
         (&["--state-machine", &other], "", "", 2, &["does not exist", "--state-machine"]),
         (&[], "MONGOFERRY_STATE_MACHINE", "", 2, &["no state machine is given"]),
         (&["--state", "folder"], "", "", 2, &["cannot reach the state in the folder folder"]),
