@@ -126,7 +126,7 @@ async fn a_panic_is_an_internal_error_that_the_status_shows() -> Result<(), Fail
         }
         let panicked = job.invoke(step, more.clone()).await?;
         assert_eq!(panicked.error_type(), Some("Internal"), "{panicked:?}");
-        let status = job.status().await?;
+        let status = job.status_of_silence().await?;
         assert_eq!(status["status"], "failed", "{status}");
         assert!(status["error"].as_str().is_some_and(|error| error.contains("panic")), "{status}");
         assert!(job.lambda.logs().contains("a test asked for a panic"), "{}", job.lambda.logs());

@@ -169,6 +169,18 @@ impl AwsJob {
         self.ferry.status().await.ok_or_else(|| "there is no such job".into())
     }
 
+    /// The same, when no lease says any more that somebody works: those of a panic or a kill are not let go of.
+    pub async fn status_of_silence(&self) -> Result<Value, Failure> {
+        for _ in 0..100 {
+            let status = self.status().await?;
+            if status["status"] != "running" {
+                return Ok(status);
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Err("its leases are over and it still says that it runs".into())
+    }
+
     /// How many documents are on the target now.
     pub async fn written(&self) -> Result<u64, Failure> {
         Ok(self.target.database(&self.name).collection::<Document>("large").estimated_document_count().await?)
