@@ -6,6 +6,9 @@
 #[expect(dead_code, reason = "the tests use more of it")]
 #[path = "../tests/support/cluster.rs"]
 mod cluster;
+#[expect(dead_code, reason = "the tests use more of it")]
+#[path = "../tests/support/guarded.rs"]
+mod guarded;
 #[path = "../tests/support/replica_set.rs"]
 mod replica_set;
 #[expect(dead_code, reason = "the tests use more of it")]

@@ -1,10 +1,16 @@
 //! This process as others on the machine can recognise it, and whether another one is still there.
 
+use crate::environment;
 use crate::model::lease::Process;
 use std::fs;
 
-/// This process, `None` where the platform cannot tell (no `/proc`).
+/// This process, `None` where others could not recognise it: without `/proc`, and in a Lambda function, whose sandboxes are
+/// microVMs that may all have been resumed from one snapshot, with one `boot_id`, and the same few process numbers.
+/// <https://docs.aws.amazon.com/lambda/latest/dg/snapstart-uniqueness.html>
 pub fn this() -> Option<Process> {
+    if environment::is_function() {
+        return None;
+    }
     let pid = std::process::id();
     Some(Process { boot: boot_id()?, pid_namespace: pid_namespace()?, pid, start: start_time(pid)? })
 }

@@ -18,6 +18,9 @@ mod contestant;
 mod generated_document;
 mod goals;
 mod guard;
+#[expect(dead_code, reason = "the tests use more of it")]
+#[path = "../../tests/support/guarded.rs"]
+mod guarded;
 mod loader;
 mod machine;
 mod measure;

@@ -614,8 +614,7 @@ fn what_is_stored_for_a_function_is_what_was_given_in_one_form() {
         ("MONGOFERRY_HTTP", ":9216"),
         ("MONGOFERRY_LEASE", "50s"),
     ];
-    let words =
-        ["start", "--job", "shop", "--target", "secretsmanager://shop/target", "--rename", "shop:store,blog:\\d"];
+    let words = ["start", "--job", "shop", "--target", "secretsmanager://shop/target", "--rename", "shop:store,blog:d"];
     let words =
         [&words[..], &["--existing", "drop", "--drop-committed", "--accept-findings", "--save-interval", "15s"]]
             .concat();

@@ -11,7 +11,10 @@ mod support;
 
 mod aws_definition;
 mod aws_deployed;
+mod aws_functions;
+mod aws_jobs;
 mod aws_linters;
+mod aws_secrets;
 mod bad_input;
 mod balancers;
 mod bytes;

@@ -1,6 +1,7 @@
 //! What tests on real servers share: the servers, and the comparison of what is on them.
 
 pub mod aws;
+pub mod aws_job;
 pub mod bson_order_oracle;
 pub mod bson_values;
 pub mod certificates;
@@ -9,10 +10,16 @@ pub mod compare;
 pub mod conformance;
 pub mod data;
 pub mod ferry;
+pub mod guarded;
+pub mod http_client;
+pub mod http_server;
+pub mod lambda;
 pub mod replica_set;
 pub mod router;
 pub mod running;
+pub mod s3_proxy;
 pub mod servers;
+pub mod state_machine;
 pub mod writing;
 
 #[cfg(test)]

@@ -5,29 +5,26 @@
 //! databases takes the shared servers ([`shared_source`], [`shared_target`], [`shared_minio`]), which the first test
 //! that asks starts; a test that kills, freezes or counts starts its own.
 //!
-//! No server outlives the test process, however that ends. Each runs under a small shell, its watchdog, that reads
-//! from a pipe which only the test process can write to. When the process is gone, the pipe is closed; the watchdog
-//! then kills the server and removes its folder. A pre-exec hook (PR_SET_PDEATHSIG) would need unsafe code.
+//! No server outlives the test process, however that ends ([`super::guarded`]).
 //!
 //! Nothing here is bound to a tokio runtime: every test may have its own. Clients are made anew from the URIs.
 
 use std::error::Error;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mongodb::Client;
 use mongodb::bson::doc;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal};
 use tokio::sync::OnceCell;
 
+use super::guarded::{ATTEMPTS, Guarded, address, free_port, install, temporary_directory};
 use super::replica_set;
 
 /// What goes wrong while a server is started or stopped.
@@ -38,12 +35,6 @@ pub const ROOT_USER: &str = "root";
 
 /// That user's password, with everything that a careless connection string or log stumbles over.
 pub const ROOT_PASSWORD: &str = "p@ss:w/rd?&%25#[ü]=$HOME'\"";
-
-/// A server that takes no connection for this long is taken for dead.
-const LISTENS_WITHIN: Duration = Duration::from_secs(60);
-
-/// Between choosing a free port and using it another process may take it; then another one is chosen.
-const ATTEMPTS: usize = 5;
 
 /// How the servers of a replica set are started.
 #[derive(Debug, Clone)]
@@ -231,8 +222,8 @@ impl ReplicaSet {
     }
 
     fn signal(&self, index: usize, signal: Signal) -> Result<(), Failure> {
-        let pid = self.pid(index).ok_or_else(|| format!("member {index} does not run"))?;
-        Ok(kill_process(pid, signal)?)
+        let server = self.members[index].server.as_ref().ok_or_else(|| format!("member {index} does not run"))?;
+        server.signal(signal)
     }
 }
 
@@ -340,6 +331,8 @@ impl Minio {
             ("MINIO_ROOT_PASSWORD", Minio::SECRET_KEY),
             ("MINIO_BROWSER", "off"),
             ("MINIO_UPDATE", "off"),
+            // So that it refuses others, as AWS does; told none, it takes any.
+            ("MINIO_SITE_REGION", Minio::REGION),
         ];
         let mut complaint = Failure::from("not tried");
         for _ in 0..ATTEMPTS {
@@ -365,7 +358,7 @@ impl Minio {
     /// Secret of its only user.
     pub const SECRET_KEY: &'static str = "mongoferry-test-secret/+=";
 
-    /// Its region, as MinIO says when it is told none.
+    /// Its region.
     pub const REGION: &'static str = "us-east-1";
 
     /// Where it listens, as `--s3-endpoint` wants it.
@@ -467,124 +460,6 @@ pub async fn shared_minio() -> Result<&'static Minio, Failure> {
     SHARED.get_or_try_init(Minio::start).await
 }
 
-/// A server process under its watchdog. When this is dropped, or the process that holds it ends, the server is killed
-/// and its folder removed.
-#[derive(Debug)]
-struct Guarded {
-    watchdog: Child,
-    pid: Pid,
-    log: PathBuf,
-}
-
-/// Starts the server, tells its pid, and reads: a line means "kill the server, keep its folder", the end of the pipe
-/// means "kill the server, remove its folder, and the folder above when this was the last one in it". The shell does
-/// not reap the server before it is told to, so that the pid stays its own.
-const WATCHDOG: &str = r#"
-log=$1 folder=$2
-shift 2
-"$@" </dev/null >>"$log" 2>&1 &
-pid=$!
-echo "$pid"
-exec >&- 2>&-
-keep=
-read -r keep
-kill -9 "$pid"
-wait
-if [ -z "$keep" ]; then
-  rm -rf "$folder"
-  rmdir "${folder%/*}"
-fi
-"#;
-
-impl Guarded {
-    fn spawn(
-        program: &Path,
-        arguments: &[String],
-        environment: &[(&str, &str)],
-        folder: &Path,
-    ) -> Result<Self, Failure> {
-        let log = folder.join("log");
-        let mut watchdog = Command::new("sh")
-            .args(["-c", WATCHDOG, "watchdog"])
-            .arg(&log)
-            .arg(folder)
-            .arg(program)
-            .args(arguments)
-            .envs(environment.iter().copied())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            // A ctrl-C in the terminal is for the tests; the watchdog has to survive it.
-            .process_group(0)
-            .spawn()?;
-        let mut line = String::new();
-        if let Some(stdout) = watchdog.stdout.take() {
-            BufReader::new(stdout).read_line(&mut line)?;
-        }
-        let pid = line.trim().parse().ok().and_then(Pid::from_raw);
-        let pid = pid.ok_or_else(|| format!("{} could not be started", program.display()))?;
-        Ok(Guarded { watchdog, pid, log })
-    }
-
-    /// Kills the server, keeps its folder, and returns when the process is gone.
-    fn kill_and_keep(mut self) -> Result<(), Failure> {
-        if let Some(mut pipe) = self.watchdog.stdin.take() {
-            pipe.write_all(b"keep\n")?;
-        }
-        self.watchdog.wait()?;
-        Ok(())
-    }
-
-    fn wait_until_it_listens(&self, port: u16) -> Result<(), Failure> {
-        self.wait_until(|| TcpStream::connect(address(port)).is_ok() && !self.has_ended())
-    }
-
-    fn wait_until(&self, ready: impl Fn() -> bool) -> Result<(), Failure> {
-        let started = Instant::now();
-        while !ready() {
-            if self.has_ended() || started.elapsed() > LISTENS_WITHIN {
-                let log = fs::read_to_string(&self.log).unwrap_or_default();
-                let lines: Vec<&str> = log.lines().rev().take(10).collect();
-                let end: Vec<&str> = lines.into_iter().rev().collect();
-                return Err(format!("the server did not start; the end of its log:\n{}", end.join("\n")).into());
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Ok(())
-    }
-
-    /// Whether the server ended by itself: it is a zombie then, since the watchdog does not reap it. Where there is no
-    /// /proc, nobody knows, and the wait takes its full time.
-    fn has_ended(&self) -> bool {
-        let state = fs::read_to_string(format!("/proc/{}/stat", self.pid.as_raw_nonzero()));
-        state.is_ok_and(|state| state.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z')))
-    }
-}
-
-impl Drop for Guarded {
-    fn drop(&mut self) {
-        // Closes the pipe, then waits; after `kill_and_keep` there is nothing left to wait for. A drop can tell nobody
-        // of a failure, and a test that ends must not panic over it.
-        drop(self.watchdog.stdin.take());
-        let _ = self.watchdog.wait();
-    }
-}
-
-fn address(port: u16) -> String {
-    format!("127.0.0.1:{port}")
-}
-
-/// A port that nobody listens on at the moment.
-pub fn free_port() -> Result<u16, Failure> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
-}
-
-/// A folder that the watchdogs remove: a `TempDir` would not be dropped when the process is killed, and never when a
-/// shared server holds it.
-fn temporary_directory(what: &str) -> Result<PathBuf, Failure> {
-    Ok(tempfile::Builder::new().prefix(&format!("mongoferry-{what}-")).tempdir()?.keep())
-}
-
 /// The mongod that tests run: the default one is looked for once in a process.
 fn mongod(version: Option<&str>) -> Result<PathBuf, Failure> {
     static DEFAULT: OnceLock<PathBuf> = OnceLock::new();
@@ -596,16 +471,6 @@ fn mongod(version: Option<&str>) -> Result<PathBuf, Failure> {
     }
     let path = install(&["mongod"])?;
     Ok(DEFAULT.get_or_init(|| path).clone())
-}
-
-/// Asks `infra/local/install.sh` for a binary. What it says meanwhile goes to this process's stderr.
-pub fn install(arguments: &[&str]) -> Result<PathBuf, Failure> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("infra/local/install.sh");
-    let output = Command::new(&script).args(arguments).stderr(Stdio::inherit()).output()?;
-    if !output.status.success() {
-        return Err(format!("{} {} failed: {}", script.display(), arguments.join(" "), output.status).into());
-    }
-    Ok(PathBuf::from(String::from_utf8(output.stdout)?.trim()))
 }
 
 #[cfg(test)]
