@@ -1,5 +1,6 @@
 """What `make aws-test` does with the account of the AWS that runs here, beside what SAM does. Runs in MiniStack's environment.
 
+    account.py bucket NAME             makes a bucket
     account.py operator STACK POLICY   makes a user with the policy, filled in for the stack, and prints it with the outputs
 """
 
@@ -37,6 +38,10 @@ def operator(stack, policy):
 
 
 if __name__ == "__main__":
-    command, stack, policy = sys.argv[1:]
-    assert command == "operator", command
-    print(json.dumps(operator(stack, pathlib.Path(policy).read_text())))
+    match sys.argv[1:]:
+        case ["bucket", name]:
+            boto3.client("s3").create_bucket(Bucket=name)
+        case ["operator", stack, policy]:
+            print(json.dumps(operator(stack, pathlib.Path(policy).read_text())))
+        case _:
+            sys.exit(__doc__)

@@ -42,18 +42,24 @@ fi
 heading 'sam deploy'
 port="$(free_port)"
 mkdir -p "$work/ministack"
+# What it runs as a function calls it by this URL.
+export AWS_ENDPOINT_URL="http://127.0.0.1:$port"
 BIND_HOST=127.0.0.1 GATEWAY_PORT="$port" AUTH=true SFN_WAIT_SCALE=0 TMPDIR="$work/ministack" \
   S3_DATA_DIR="$work/ministack/s3" "$ministack" -m ministack >"$work/ministack.log" 2>&1 </dev/null &
 children+=($!)
 started $! "$work/ministack.log" "$port"
 # MiniStack's root account.
-export AWS_ENDPOINT_URL="http://127.0.0.1:$port" AWS_REGION=us-east-1 AWS_DEFAULT_REGION=us-east-1
+export AWS_REGION=us-east-1 AWS_DEFAULT_REGION=us-east-1
 export AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test
 unset AWS_SESSION_TOKEN AWS_PROFILE
+# A bucket of our own: the policy of one that is created refuses connections without TLS, which MiniStack has not, and is
+# enforced.
+"$ministack" infra/aws/account.py bucket "$stack-state"
 sed -i "s/^\( *Timeout:\) 900\$/\1 $seconds/" "$work/build/template.yaml"
 "$sam" -m samcli deploy --template-file "$work/build/template.yaml" --stack-name "$stack" --resolve-s3 \
   --capabilities CAPABILITY_IAM --no-confirm-changeset --no-progressbar \
-  --parameter-overrides 'SecretArns=arn:aws:secretsmanager:us-east-1:000000000000:secret:mongoferry/*' \
+  --parameter-overrides "StateBucketName=$stack-state" \
+  'SecretArns=arn:aws:secretsmanager:us-east-1:000000000000:secret:mongoferry/*' \
   >"$work/deploy.log" 2>&1 || { tail -n 40 "$work/deploy.log" >&2; fail 'sam deploy failed'; }
 "$ministack" infra/aws/account.py operator "$stack" infra/iam/operator.json >"$work/operator.json"
 say 'deployed'
