@@ -14,8 +14,9 @@ use std::time::Duration;
 
 use crate::cluster::Cluster;
 use crate::contestant::Contestant;
+use crate::guarded::free_port;
 use crate::results::steps_in_log;
-use crate::servers::{Failure, Minio, free_port};
+use crate::servers::{Failure, Minio};
 
 /// Where programs are: `BENCH_PEERS` first, then `PATH`.
 pub fn find_program(name: &str, peers: Option<&Path>, path: &str) -> Option<PathBuf> {

@@ -21,7 +21,7 @@ use std::time::Duration;
 use mongodb::Client;
 use mongodb::bson::doc;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::OnceCell;
 
 use super::guarded::{ATTEMPTS, Guarded, address, free_port, install, temporary_directory};
@@ -222,8 +222,8 @@ impl ReplicaSet {
     }
 
     fn signal(&self, index: usize, signal: Signal) -> Result<(), Failure> {
-        let server = self.members[index].server.as_ref().ok_or_else(|| format!("member {index} does not run"))?;
-        server.signal(signal)
+        let pid = self.pid(index).ok_or_else(|| format!("member {index} does not run"))?;
+        Ok(kill_process(pid, signal)?)
     }
 }
 
