@@ -7,8 +7,8 @@ use mongodb::Client;
 use mongodb::bson::{Document, doc};
 use serde_json::{Value, json};
 
-use crate::support::aws_job::{AwsJob, Deployment, MARGIN, load};
-use crate::support::lambda::Outcome;
+use crate::support::aws_job::{AwsJob, Deployment, MARGIN, TIME_OUT, load};
+use crate::support::lambda::{Fault, Outcome};
 use crate::support::servers::{Failure, ReplicaSet, StartOptions};
 
 /// Fails unless this was refused as bad input, in words that name what is wrong.
@@ -81,6 +81,29 @@ async fn a_thawed_sandbox_sends_nothing_of_an_earlier_invocation() -> Result<(),
     assert_eq!(job.invoke("copy", lane).await?.result()["status"], "yield");
     assert!(job.written().await? > written);
     Ok(())
+}
+
+/// It stands still for longer than its lease, and another invocation of the lane works meanwhile.
+#[tokio::test]
+async fn an_orphan_that_wakes_up_late_is_fenced() -> Result<(), Failure> {
+    let job = AwsJob::new("aws_orphan", Deployment::default()).await?.set("max-documents-per-second", "8000");
+    job.put_settings().await?;
+    for step in ["discover", "plan", "prepare"] {
+        job.finish(step, json!({})).await?;
+    }
+    let (after, lasting) = (Duration::from_millis(800), Duration::from_millis(3500));
+    let mut first = true;
+    job.lambda.plan(move |_, _| std::mem::take(&mut first).then_some(Fault::Orphan { after, lasting }));
+    job.invoke("copy", json!({"shard": "source", "lane": 0})).await?.result();
+    // The orphan has its time to wake up and to end.
+    tokio::time::sleep(TIME_OUT).await;
+    let records = job.lambda.records();
+    let orphan = records.iter().find(|record| record.fault.is_some()).ok_or("it has ended")?;
+    assert_eq!(orphan.outcome.error_type(), Some("Fenced"), "{orphan:?}");
+    for step in ["copy", "index", "verify", "commit"] {
+        job.finish(step, json!({})).await?;
+    }
+    job.assert_committed().await
 }
 
 #[tokio::test]

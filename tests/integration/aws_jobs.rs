@@ -19,6 +19,12 @@ use crate::support::state_machine::{History, shared_interpreter};
 /// Far more than any of this takes.
 const AT_MOST: Duration = Duration::from_secs(180);
 
+/// When a sandbox stands still...
+const STANDS_STILL_AFTER: Duration = Duration::from_millis(800);
+
+/// ...and for how long: longer than a lease, shorter than its time.
+const STANDS_STILL_FOR: Duration = Duration::from_millis(3500);
+
 /// Numbers that look like chance and can be had again: `SEED=N` repeats a run.
 struct Chance(u64);
 
@@ -51,10 +57,8 @@ async fn a_job_is_copied_whatever_happens_to_its_invocations() -> Result<(), Fai
             (true, 2) => Some(Fault::Throttle),
             (true, 5) => Some(Fault::TimeOut),
             (true, 7) => Some(Fault::Twice),
-            // Longer than the lease: whoever takes the lane over meanwhile fences it.
-            (true, 9) => {
-                Some(Fault::Freeze { after: Duration::from_millis(800), lasting: Duration::from_millis(3500) })
-            }
+            // Longer than the lease, and nobody takes over meanwhile.
+            (true, 9) => Some(Fault::Freeze { after: STANDS_STILL_AFTER, lasting: STANDS_STILL_FOR }),
             (true, count) if count % 4 == 3 && count < 24 => Some(Fault::Kill(chance.within(100, 2800))),
             (false, 1) => Some(Fault::Kill(chance.within(0, 500))),
             _ => None,
@@ -81,7 +85,7 @@ async fn a_job_is_copied_whatever_happens_to_its_invocations() -> Result<(), Fai
     );
     assert!(exits >= 4 && late == 1 && throttled == 1 && doubled == 2 && frozen == 1, "{records:#?}");
     assert!(yields >= 8, "{yields}");
-    // An orphan may still run when its execution has ended; none of them undoes anything.
+    // Invocations may still run when their execution has ended; none of them undoes anything.
     tokio::time::sleep(TIME_OUT).await;
     job.assert_committed().await
 }

@@ -194,8 +194,15 @@ impl Deployed {
         let number = self.asked.fetch_add(1, Ordering::SeqCst);
         let fault = (lock(&self.plan))(number, &event);
         let first = tokio::spawn(Arc::clone(&self).run(number, event.clone(), fault));
-        if fault == Some(Fault::Twice) {
-            tokio::spawn(Arc::clone(&self).run(number, event, fault));
+        match fault {
+            Some(Fault::Twice) => {
+                tokio::spawn(Arc::clone(&self).run(number, event, fault));
+            }
+            Some(Fault::Orphan { after, .. }) => {
+                tokio::time::sleep(after).await;
+                return tokio::spawn(Arc::clone(&self).run(number, event, None)).await?;
+            }
+            _ => {}
         }
         first.await?
     }

@@ -13,6 +13,14 @@ pub enum Fault {
     Throttle,
     /// It is delivered to two sandboxes at once.
     Twice,
+    /// The same, but the first sandbox stands still from this moment on for the other time: whoever invoked it has given
+    /// it up, and hears of the second one, which begins when the first stands still.
+    Orphan {
+        /// When it stands still.
+        after: Duration,
+        /// How long.
+        lasting: Duration,
+    },
     /// The sandbox stands still, this long after the invocation began, and goes on after another time.
     Freeze {
         /// When it stands still.

@@ -110,7 +110,7 @@ impl Sandbox {
     async fn answer_or_fault(&mut self, id: &str, fault: Option<Fault>) -> Result<Ended, Failure> {
         let (strikes, lasting) = match fault {
             Some(Fault::Kill(after)) => (Some(after), None),
-            Some(Fault::Freeze { after, lasting }) => (Some(after), Some(lasting)),
+            Some(Fault::Freeze { after, lasting } | Fault::Orphan { after, lasting }) => (Some(after), Some(lasting)),
             Some(Fault::TimeOut | Fault::Throttle | Fault::Twice) | None => (None, None),
         };
         if let Some(after) = strikes {
