@@ -179,6 +179,13 @@ async fn open(sandbox: &Sandbox, call: &Call, time: Duration, memory: u64) -> Re
             settings.margin.as_secs()
         ))
     })?;
+    if settings.lease >= budget {
+        return Err(Error::bad_input(format!(
+            "the lease is {} s, and the function has {} s for an invocation without its margin: who waits for the lease of one that was killed would never see its end; raise the function's time-out, or lower lease",
+            settings.lease.as_secs_f64(),
+            budget.as_secs()
+        )));
+    }
     let context = Context::on(sandbox.store().await?, settings, Stop::default());
     Ok(Opened { configuration, context, budget })
 }

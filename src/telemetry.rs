@@ -29,8 +29,11 @@ pub enum LogFormat {
 
 /// Starts logging. The second call in a process does nothing, as tests need it.
 pub fn init(format: LogFormat, level: Level) {
-    let targets =
-        filter::Targets::new().with_default(Level::WARN.min(level)).with_target(env!("CARGO_CRATE_NAME"), level);
+    let targets = filter::Targets::new()
+        .with_default(Level::WARN.min(level))
+        // It repeats each error that the function answers with.
+        .with_target("lambda_runtime::layers", filter::LevelFilter::OFF)
+        .with_target(env!("CARGO_CRATE_NAME"), level);
     let layer = tracing_subscriber::fmt::layer().with_writer(Lines);
     let layer = match format {
         LogFormat::Text => layer.with_ansi(false).event_format(TextLine).boxed(),

@@ -116,6 +116,7 @@ async fn two_shards_arrive_through_the_deployed_machine() -> Result<(), Failure>
         .set("MONGOFERRY_PARTITION_SIZE", "100KiB")
         // An invocation has twelve seconds here. Two shards at this pace take twice as long, so lanes yield.
         .set("MONGOFERRY_MARGIN", "4s")
+        .set("MONGOFERRY_LEASE", "5s")
         .set("MONGOFERRY_MAX_DOCUMENTS_PER_SECOND", "300");
     let ran = ferry.run(&["start", "--watch"]).await.expect(0);
     println!("{}{}", ran.stdout, ran.stderr);

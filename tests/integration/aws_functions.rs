@@ -37,6 +37,9 @@ async fn what_is_wrong_with_an_invocation_is_bad_input() -> Result<(), Failure> 
     let slow = AwsJob::new("aws_margin", Deployment::default()).await?.set("margin", "5s");
     slow.put_settings().await?;
     assert_refused(&slow.invoke("discover", json!({})).await?, "margin");
+    let patient = AwsJob::new("aws_lease", Deployment::default()).await?.set("lease", "60s");
+    patient.put_settings().await?;
+    assert_refused(&patient.invoke("discover", json!({})).await?, "the lease is 60 s");
     assert!(slow.keys("").await?.iter().all(|key| !key.contains("checkpoint")), "nothing was begun");
     Ok(())
 }
