@@ -28,14 +28,14 @@ use crate::model::failure::Failure;
 use crate::model::size;
 use crate::model::step::Step;
 use crate::state::document::Documents;
-use crate::state::{failure, items, pages};
+use crate::state::{failure, items};
 use crate::stop::{Reason, Stop};
 use crate::tally::Tallied;
 use crate::{output, redact, rotation, tasks};
 use event::{Call, Event, Execution};
 use futures_util::FutureExt;
 use lambda_runtime::{Diagnostic, LambdaEvent, Runtime, service_fn};
-use reply::Lanes;
+use reply::Parts;
 use sandbox::Sandbox;
 use serde_json::Value;
 use std::convert::Infallible;
@@ -202,15 +202,15 @@ async fn run(sandbox: &Sandbox, opened: &Opened, call: &Call) -> Result<Value> {
         outcome = rotation::with_fresh_secrets(&sandbox.secrets, configuration, context, step) => outcome?,
         never = asked_to_stop => match never {},
     };
-    let lanes = match (&outcome, call.step) {
-        (driver::Outcome::Done { .. }, Step::Plan) => Some(Lanes {
-            planned: pages::read_plan(&context.documents).await?.lanes.len(),
-            at_once: context.settings.max_lanes,
+    let parts = match (&outcome, call.step) {
+        (driver::Outcome::Done { .. }, Step::Plan) => Some(Parts {
+            counts: items::counts(&context.documents).await?,
+            lanes_at_once: context.settings.max_lanes,
             items: items::folder(&context.settings.state, &context.settings.job),
         }),
         _ => None,
     };
-    Ok(reply::of(&outcome, lanes))
+    Ok(reply::of(&outcome, parts))
 }
 
 /// Says of a failure what can be said in the log, and writes it down where `status` looks.

@@ -8,27 +8,31 @@ use serde_json::{Value, json};
 const LONGEST_SUMMARY: usize = 200;
 
 /// What plan says to the state machine.
-pub struct Lanes {
-    /// How many there are.
-    pub planned: usize,
-    /// How many may be copied at once.
-    pub at_once: u32,
+pub struct Parts {
+    /// How many lanes there are to copy, collections to index, and to verify.
+    pub counts: [usize; 3],
+    /// How many lanes may be copied at once.
+    pub lanes_at_once: u32,
     /// Where in the bucket it is listed what each worker of a step is to do.
     pub items: String,
 }
 
 /// The result of a step.
-pub fn of(outcome: &Outcome, lanes: Option<Lanes>) -> Value {
-    match (outcome, lanes) {
+pub fn of(outcome: &Outcome, parts: Option<Parts>) -> Value {
+    match (outcome, parts) {
         (Outcome::Yield { reason, .. }, _) => json!({ "status": "yield", "reason": reason }),
         (Outcome::Done { summary, .. }, None) => json!({ "status": "done", "summary": shortened(summary) }),
-        (Outcome::Done { summary, .. }, Some(Lanes { planned, at_once, items })) => json!({
-            "status": "done",
-            "summary": shortened(summary),
-            "lanes": planned,
-            "max_lanes": at_once,
-            "items": items,
-        }),
+        (Outcome::Done { summary, .. }, Some(Parts { counts: [lanes, index, verify], lanes_at_once, items })) => {
+            json!({
+                "status": "done",
+                "summary": shortened(summary),
+                "lanes": lanes,
+                "index": index,
+                "verify": verify,
+                "max_lanes": lanes_at_once,
+                "items": items,
+            })
+        }
     }
 }
 
@@ -58,10 +62,10 @@ mod tests {
     #[test]
     fn replies_are_as_they_were_from_the_beginning() {
         let done = |step, summary: &str| Outcome::Done { step, summary: summary.to_owned() };
-        let lanes = Lanes { planned: 4, at_once: 16, items: "jobs/shop/items".to_owned() };
+        let parts = Parts { counts: [4, 0, 7], lanes_at_once: 16, items: "jobs/shop/items".to_owned() };
         let yielded = Outcome::Yield { step: Step::Copy, reason: "the time budget is used up".to_owned() };
         for (name, reply) in [
-            ("reply-plan", of(&done(Step::Plan, "9 partitions in 4 lanes"), Some(lanes))),
+            ("reply-plan", of(&done(Step::Plan, "9 partitions in 4 lanes"), Some(parts))),
             ("reply-copy", of(&done(Step::Copy, "this run's lanes are done, lane rs0/1 is not"), None)),
             ("reply-yield", of(&yielded, None)),
             ("reply-execution", recorded()),

@@ -27,6 +27,22 @@ pub async fn write(documents: &Documents, plan: &PlanHead, catalog: &[CatalogEnt
     Ok(())
 }
 
+/// How many there are for each of these steps.
+///
+/// # Errors
+/// Of the state store: they are missing, or no array.
+pub async fn counts(documents: &Documents) -> Result<[usize; 3]> {
+    let mut counts = [0; 3];
+    for (count, step) in counts.iter_mut().zip([Step::Copy, Step::Index, Step::Verify]) {
+        let key = keys::items(step);
+        let body = documents.read_bytes(&key).await?.unwrap_or_default();
+        let items: Vec<Value> = serde_json::from_slice(&body)
+            .map_err(|_| Error::state(format!("{} is missing or damaged; use another --job", documents.name(&key))))?;
+        *count = items.len();
+    }
+    Ok(counts)
+}
+
 /// A lane of the plan for copy, a collection for index and verify, by what the function's events call them.
 fn of(plan: &PlanHead, catalog: &[CatalogEntry]) -> [(Step, Vec<Value>); 3] {
     let lanes = plan.lanes.iter().map(|planned| json!({ "shard": planned.lane.shard, "lane": planned.lane.number }));
