@@ -60,6 +60,56 @@ async fn a_bucket_that_the_function_may_not_use_is_bad_input() -> Result<(), Fai
     Ok(())
 }
 
+#[tokio::test]
+async fn discover_notes_when_the_lanes_may_want_more_connections_than_the_servers_have() -> Result<(), Failure> {
+    let crowded = [("max-lanes", "1000"), ("max-readers", "256"), ("max-writers", "16")];
+    let mut job = AwsJob::new("aws_crowded", Deployment::default()).await?;
+    for (name, value) in crowded {
+        job = job.set(name, value);
+    }
+    job.put_settings().await?;
+    job.finish("discover", json!({})).await?;
+    let notes = job.status().await?["notes"].to_string();
+    assert!(notes.contains("1000 lanes at once (--max-lanes) may make 274000 connections"), "{notes}");
+    let job = AwsJob::new("aws_roomy", Deployment::default()).await?;
+    job.put_settings().await?;
+    job.finish("discover", json!({})).await?;
+    assert_eq!(job.status().await?["notes"], json!([]));
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_invocation_is_found_by_its_ids_in_the_log_and_counted_in_metrics() -> Result<(), Failure> {
+    let environment = vec![("MONGOFERRY_LOG_LEVEL", "debug".to_owned())];
+    let job = AwsJob::new("aws_logged", Deployment { environment, ..Default::default() }).await?;
+    job.put_settings().await?;
+    for step in ["discover", "plan", "prepare"] {
+        job.finish(step, json!({})).await?;
+    }
+    job.finish("copy", json!({"shard": "source", "lane": 2})).await?;
+    let logs = job.lambda.logs();
+    let lines: Vec<Value> = logs.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let ready = lines.iter().find(|line| line["message"] == "writers are ready").ok_or("no line of the lane")?;
+    for (name, value) in
+        [("job", json!("aws_logged")), ("step", json!("copy")), ("shard", json!("source")), ("epoch", json!(1))]
+    {
+        assert_eq!(ready[name], value, "{name}: {ready}");
+    }
+    assert!(
+        ready["lane"].to_string().contains('2') && ready["request"].as_str().is_some_and(|id| id.len() > 8),
+        "{ready}"
+    );
+    let of_copy =
+        |line: &&Value| line["step"] == "copy" && line["_aws"]["CloudWatchMetrics"][0]["Namespace"] == "mongoferry";
+    let counted: u64 = lines.iter().filter(of_copy).filter_map(|line| line["Documents"].as_u64()).sum();
+    assert_eq!(json!(counted), job.status().await?["documents"]["written"], "{logs}");
+    assert!(
+        counted > 0 && lines.iter().filter(of_copy).all(|line| line["OplogWindowLeft"].as_f64() > Some(25.0)),
+        "{logs}"
+    );
+    Ok(())
+}
+
 /// Renewals are due three times a second, and the sandbox stands still for longer than that.
 #[tokio::test]
 async fn a_thawed_sandbox_sends_nothing_of_an_earlier_invocation() -> Result<(), Failure> {
