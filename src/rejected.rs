@@ -181,6 +181,7 @@ async fn delivery(
         locator: entry.locator()?,
         range: Range::default(),
         ownership: origin.ownerships.of(entry.ordinal, &origin.deployment).await?,
+        in_order: false,
         created: entry.created,
         // An earlier retry may have been killed before it recorded what it wrote.
         replay: true,

@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::model::choice::OnConflict;
 use crate::model::counts::Counts;
 use crate::model::cursor::{Acknowledged, Key, Position};
+use crate::model::digest::Digest;
 use crate::model::finding::Finding;
 use crate::model::job::Optime;
 use crate::model::lane::LaneProgress;
@@ -52,6 +53,8 @@ pub struct Delivery<P: Progress = LaneProgress> {
     pub range: Range,
     /// What of it is this shard's, where the collection is sharded.
     pub ownership: Option<Arc<Ownership>>,
+    /// Whether its documents are to be there in the order in which they are delivered.
+    pub in_order: bool,
     /// Whether this job has created it.
     pub created: bool,
     /// Whether an earlier claim may have sent what is delivered now: the recorded replay window.
@@ -82,6 +85,8 @@ pub enum Extent {
         /// The `_id` of the last one.
         last: Key,
     },
+    /// Those of a capped collection that were copied before: the target has them, or had them until newer ones came.
+    There,
     /// Any documents: read in the order of the disk, where a document that is deleted and inserted again meanwhile comes
     /// twice.
     Scattered,
@@ -128,6 +133,9 @@ impl<P: Progress> Delivery<P> {
     /// # Errors
     /// As [`Delivery::deliver`].
     pub async fn write(&self, documents: &Documents, extent: &Extent) -> Result<Settlement> {
+        if *extent == Extent::There {
+            return Ok(self.recognise(documents));
+        }
         let mut there = self.probe(documents, extent).await?;
         let unread = self.unread(&there, documents, extent);
         let sent = self.send(documents, &mut there).await?;
@@ -135,6 +143,15 @@ impl<P: Progress> Delivery<P> {
         let mut settlement = self.settle(documents, extent, sent.refusals, there, is_replay).await?;
         self.settle_unread(unread, &mut settlement).await?;
         Ok(settlement)
+    }
+
+    /// Counts what was copied before.
+    fn recognise(&self, documents: &Documents) -> Settlement {
+        let (read, read_bytes) = (documents.len() as u64, documents.size() as u64);
+        let digest = self.digests.then(Digest::default);
+        let mut counts = Counts { read, read_bytes, replayed: read, digest, ..Counts::default() };
+        documents.iter().for_each(|document| counts.wrote(document.as_bytes()));
+        Settlement { counts, rejected: Vec::new() }
     }
 
     /// What of a batch an earlier claim may have sent and the target has already: looked at before it is sent again,
@@ -183,7 +200,7 @@ impl<P: Progress> Delivery<P> {
     /// What an earlier claim has sent and the scan did not read again, since the source has deleted it meanwhile. Only
     /// where all that is there is this job's, and where the scan read all that is there.
     fn unread(&self, there: &Found, read: &Documents, extent: &Extent) -> Vec<Key> {
-        if !self.created || there.is_empty() || *extent == Extent::Scattered {
+        if !self.created || there.is_empty() || !matches!(extent, Extent::Range { .. }) {
             return Vec::new();
         }
         let read: HashSet<Key> = read.iter().filter_map(Key::of).collect();

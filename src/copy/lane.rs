@@ -12,7 +12,7 @@ use crate::claim::Claim;
 use crate::context::{Context, Servers};
 use crate::error::{Error, Kind, Result};
 use crate::model::choice::Order;
-use crate::model::cursor::Covered;
+use crate::model::cursor::{Covered, Key};
 use crate::model::finding::{Finding, Note};
 use crate::model::lane::{self, Ending, LaneProgress, OpenPartition, PartitionRecord, SEGMENT};
 use crate::model::locator::Locator;
@@ -20,13 +20,16 @@ use crate::model::plan::{PartitionNumber, PartitionSpec};
 use crate::model::record::Node;
 use crate::mongo::catalog;
 use crate::mongo::failure::is_transient;
+use crate::mongo::read;
 use crate::mongo::read_from::ReadFrom;
 use crate::mongo::scan::by_id::ById;
+use crate::mongo::scan::insertion::Insertion;
 use crate::mongo::scan::natural::{self, Natural};
 use crate::mongo::scan::{Gone, Lost, Scan, Wanted};
 use crate::mongo::writers::{Fence, Writers};
 use crate::state::pages::{self, PreparedEntry};
 use crate::tasks;
+use bson::RawDocumentBuf;
 use serde_json::json;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::AtomicUsize;
@@ -208,9 +211,12 @@ impl Run {
             self.read_by_id(spec.number);
         }
         let mut replay = spec.number.0 < self.live().replay_below;
+        if replay && spec.order == Order::Insertion {
+            self.live().open.entry(spec.number).or_default().begin_again();
+        }
         loop {
             let open = self.live().open.get(&spec.number).cloned().unwrap_or_default();
-            let Some(scan) = self.scan(&spec, &open).await? else {
+            let Some(scan) = self.scan(&spec, &open, replay).await? else {
                 self.read_by_id(spec.number);
                 continue;
             };
@@ -254,6 +260,7 @@ impl Run {
             locator: locator.clone(),
             range: spec.range.clone(),
             ownership,
+            in_order: spec.order == Order::Insertion,
             created: prepared.created && self.origin.ownerships.can_tell(spec),
             replay,
             // What an attempt in another order has sent may be anywhere.
@@ -269,7 +276,7 @@ impl Run {
 
     /// A scan of what is left of a partition. None where the source does not tell enough of its members to go on in the
     /// order of the disk after an interruption.
-    async fn scan(&self, spec: &PartitionSpec, open: &OpenPartition) -> Result<Option<Scan>> {
+    async fn scan(&self, spec: &PartitionSpec, open: &OpenPartition, replay: bool) -> Result<Option<Scan>> {
         let wanted = Wanted {
             source: self.origin.deployment.reading_from(ReadFrom::preferring(self.context.settings.read_preference)),
             namespace: spec.source.clone(),
@@ -279,6 +286,10 @@ impl Run {
             document_size: spec.bytes / spec.documents.max(1),
             reply_bytes: self.flow.memory.reply_bytes(),
         };
+        if spec.order == Order::Insertion {
+            let behind = if replay { self.copied_last(spec).await? } else { None };
+            return Ok(Some(Scan::Insertion(Insertion::new(wanted, behind))));
+        }
         if spec.order == Order::Id || open.by_id {
             return Ok(Some(Scan::ById(ById::new(wanted, open.position.clone()))));
         }
@@ -290,6 +301,20 @@ impl Run {
             Some(node) => Ok(Some(Scan::Natural(Natural::new(wanted, node.clone(), None)))),
             None => Ok(None),
         }
+    }
+
+    /// The target's last document of a capped collection, where the source has it still. Where it has not, all that it has
+    /// is newer.
+    async fn copied_last(&self, spec: &PartitionSpec) -> Result<Option<RawDocumentBuf>> {
+        let (source, target) = (&self.origin.deployment, &self.servers.target);
+        let looking = format!("looking for the last document of {}", spec.target);
+        let last = RetryIf::start(send::waits(), || read::last_inserted(target, &spec.target), is_transient);
+        let Some(last) = last.await.map_err(|error| target.failed(&error).during(&looking))? else { return Ok(None) };
+        let Some(key) = Key::of(&last) else { return Ok(None) };
+        let look = || read::document(source, &spec.source, &key, Some(self.origin.not_before));
+        let there = RetryIf::start(send::waits(), look, is_transient).await;
+        let there = there.map_err(|error| source.failed(&error).during(&looking))?;
+        Ok(there.filter(|there| *there == last))
     }
 
     /// A partition that was planned in the order of the disk is read by `_id` from its beginning.
@@ -304,8 +329,13 @@ impl Run {
         match lost {
             Lost::Record(_) => open.go_back(),
             Lost::Node(_) => open.begin_by_id(),
+            Lost::Order(_) => open.begin_again(),
         }
-        let how = if open.by_id { "from its start, by _id" } else { "from an earlier record" };
+        let how = match lost {
+            Lost::Order(_) => "behind what was copied",
+            _ if open.by_id => "from its start, by _id",
+            _ => "from an earlier record",
+        };
         tracing::warn!(namespace = %spec.source, "{lost}: it goes on {how}");
         self.record(spec, &lost.to_string(), open);
     }
@@ -319,6 +349,9 @@ impl Run {
     /// When it is not, it begins another attempt, by `_id`.
     async fn settle(&self, spec: &PartitionSpec, delivery: &Delivery, replay: bool) -> Result<bool> {
         let open = self.live().open.get(&spec.number).cloned().unwrap_or_default();
+        if spec.order == Order::Insertion {
+            return Ok(true);
+        }
         if spec.order == Order::Id || open.by_id {
             let counts = delivery.settle_tail(&open.position).await?;
             self.live().open.entry(spec.number).or_default().counts += counts;

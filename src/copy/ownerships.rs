@@ -95,7 +95,7 @@ impl Ownerships {
             not_before: *not_before,
         });
         let ownership = Arc::new(Ownership {
-            namespace: entry.namespace.clone(),
+            namespace: entry.documents_in(),
             mine: OrphanFilter::new(&map, &self.shard),
             others: others.collect(),
             map: recorded,

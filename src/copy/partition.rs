@@ -84,6 +84,7 @@ pub async fn copy(
     tokio::pin!(reading);
     let mut tracker: Tracker<Finding> = Tracker::default();
     let mut in_flight = FuturesUnordered::new();
+    let most = if delivery.in_order { 1 } else { IN_FLIGHT };
     let mut ending = None;
     let mut is_drained = false;
     let mut is_stopping = false;
@@ -95,7 +96,7 @@ pub async fn copy(
                 _ => {}
             }
         }
-        let may_take = !is_stopping && !is_drained && in_flight.len() < IN_FLIGHT;
+        let may_take = !is_stopping && !is_drained && in_flight.len() < most;
         tokio::select! {
             biased;
             () = stop.give_up(), if is_stopping => return Ok(Ended::Stopped),
@@ -167,7 +168,7 @@ impl Reader {
 
     /// Cuts a reply into batches.
     async fn cut(&mut self, reply: Reply, reserved: &Arc<Reserved>) -> Result<()> {
-        let Reply { documents: mut rest, position: end } = reply;
+        let Reply { documents: mut rest, position: end, is_there } = reply;
         while !rest.is_empty() {
             let count = self.fitting(&rest);
             let batch = rest.part(0..count);
@@ -175,10 +176,10 @@ impl Reader {
             let position = match &end {
                 end if rest.is_empty() => Some(end.clone()),
                 // Within a reply there is a place to go on from after each document only where documents are keys.
-                Position::Record(_) => None,
-                Position::Start | Position::After(_) => Some(Position::After(last_key(&batch)?)),
+                Position::Record(_) | Position::Start => None,
+                Position::After(_) => Some(Position::After(last_key(&batch)?)),
             };
-            self.send(batch, position, reserved).await?;
+            self.send((batch, is_there), position, reserved).await?;
         }
         Ok(())
     }
@@ -200,7 +201,12 @@ impl Reader {
         ((documents as usize).min(BATCH_DOCUMENTS), (bytes as usize).min(BATCH_BYTES))
     }
 
-    async fn send(&mut self, documents: Documents, position: Option<Position>, reserved: &Arc<Reserved>) -> Result<()> {
+    async fn send(
+        &mut self,
+        (documents, is_there): (Documents, bool),
+        position: Option<Position>,
+        reserved: &Arc<Reserved>,
+    ) -> Result<()> {
         let (documents, orphans) = match &self.ownership {
             None => (documents, 0),
             Some(ownership) => ownership.sift(documents)?,
@@ -211,6 +217,7 @@ impl Reader {
                 let after = std::mem::replace(&mut self.after, Position::After(last.clone()));
                 Extent::Range { after, last: last.clone() }
             }
+            _ if is_there => Extent::There,
             _ => Extent::Scattered,
         };
         // The receiver is gone only when the partition has ended with an error, which is what is reported.

@@ -55,11 +55,14 @@ impl<P: Progress> Delivery<P> {
                 let failure = match self.attempt(batch, &places, queue.as_upserts).await {
                     Ok(Answer::Acknowledged(refusals)) => match transient(&refusals) {
                         None => {
+                            // In order, nothing after the first one that is refused was looked at.
+                            let first = refusals.first().filter(|_| self.in_order);
+                            let looked_at = first.map_or(places.len(), |refusal| refusal.index + 1);
                             for refusal in refusals {
                                 let index = self.place(&places, &refusal)?;
                                 sent.refusals.push(Refusal { index, ..refusal });
                             }
-                            queue.places.drain(..places.len());
+                            queue.places.drain(..looked_at);
                             continue;
                         }
                         Some(reason) => reason,
@@ -103,24 +106,31 @@ impl<P: Progress> Delivery<P> {
         places.get(index).copied().ok_or_else(unknown)
     }
 
-    /// What has to be sent, by the way in which; what is there is refused without asking.
-    fn queues(&self, batch: &Documents, there: &Found, refusals: &mut Vec<Refusal>) -> [Queue; 2] {
-        let [mut inserts, mut upserts] = [false, true].map(|as_upserts| Queue { places: VecDeque::new(), as_upserts });
+    /// What has to be sent, by the way in which; what is there is refused without asking. Where the order matters, the ways
+    /// take turns.
+    fn queues(&self, batch: &Documents, there: &Found, refusals: &mut Vec<Refusal>) -> Vec<Queue> {
+        let mut queues: Vec<Queue> = Vec::new();
         let keeps_timestamps = self.target.keeps_empty_timestamps();
         for (place, document) in batch.iter().enumerate() {
             if let Some(refusal) = there_already(batch, place, there) {
                 refusals.push(refusal);
-            } else if !keeps_timestamps
+                continue;
+            }
+            let as_upserts = !keeps_timestamps
                 && has_empty_timestamp(document.as_bytes())
                 // What has no shard key is the server's to refuse.
-                && Key::of(document).is_some_and(|key| self.locator.of(&key, document).is_ok())
-            {
-                upserts.places.push_back(place);
-            } else {
-                inserts.places.push_back(place);
+                && Key::of(document).is_some_and(|key| self.locator.of(&key, document).is_ok());
+            let fits = |queue: &&mut Queue| queue.as_upserts == as_upserts;
+            let queue = match self.in_order {
+                true => queues.last_mut().filter(fits),
+                false => queues.iter_mut().find(fits),
+            };
+            match queue {
+                Some(queue) => queue.places.push_back(place),
+                None => queues.push(Queue { places: [place].into(), as_upserts }),
             }
         }
-        [inserts, upserts]
+        queues
     }
 
     /// The places of what goes into the next command.
@@ -146,9 +156,9 @@ impl<P: Progress> Delivery<P> {
     ) -> std::result::Result<Answer, DriverError> {
         let documents = if places.len() == batch.len() { Cow::Borrowed(batch) } else { Cow::Owned(batch.pick(places)) };
         if as_upserts {
-            upsert::insert(&self.writers, &self.to, &self.uuid, &self.locator, &documents).await
+            upsert::insert(&self.writers, &self.to, &self.uuid, &self.locator, &documents, self.in_order).await
         } else {
-            write::insert(&self.writers, &self.to, &self.uuid, &documents).await
+            write::insert(&self.writers, &self.to, &self.uuid, &documents, self.in_order).await
         }
     }
 

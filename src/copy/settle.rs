@@ -392,9 +392,9 @@ impl<P: Progress> Delivery<P> {
         // Deleted just now, or by whoever: a replacement without upsert does nothing then.
         let one: Documents = [document].into_iter().collect();
         let inserted = if keeps_timestamps {
-            self.retried_write(|| write::insert(writers, to, uuid, &one)).await?
+            self.retried_write(|| write::insert(writers, to, uuid, &one, false)).await?
         } else {
-            self.retried_write(|| upsert::insert(writers, to, uuid, &self.locator, &one)).await?
+            self.retried_write(|| upsert::insert(writers, to, uuid, &self.locator, &one, false)).await?
         };
         Ok(inserted.filter(|refusal| !refusal.is_id_taken))
     }

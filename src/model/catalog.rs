@@ -19,18 +19,31 @@ pub struct Ordinal(pub u32);
 pub enum CollectionKind {
     /// An ordinary collection, clustered ones included: read in `_id` order.
     Collection,
-    /// A capped collection, whose insertion order matters.
+    /// A capped collection, whose order of insertion matters.
     Capped,
-    /// A view: a name, a base and a pipeline, no data.
+    /// A view: a name, a base and a pipeline, no documents.
     View,
-    /// A time series, which is a view over buckets.
+    /// A time series, which is a view over a collection of buckets.
     TimeSeries,
+    /// A time series whose buckets are no collection (8.3 and newer).
+    Viewless,
 }
 
 impl CollectionKind {
     /// Whether this version copies it. What it does not copy is a finding, never silently left out.
     pub fn is_copied(self) -> bool {
-        self == CollectionKind::Collection
+        self != CollectionKind::Viewless
+    }
+
+    /// Whether there are documents of it to copy.
+    pub fn has_documents(self) -> bool {
+        self.is_copied() && self != CollectionKind::View
+    }
+
+    /// Where the documents are of what has this name. Those of a time series are its buckets: what is inserted through
+    /// the time series itself is taken twice when it is sent twice, since measurements have no unique `_id`.
+    pub fn documents_of(self, name: &Namespace) -> Namespace {
+        if self == CollectionKind::TimeSeries { name.buckets() } else { name.clone() }
     }
 
     /// Its name in sentences.
@@ -40,6 +53,7 @@ impl CollectionKind {
             CollectionKind::Capped => "capped collection",
             CollectionKind::View => "view",
             CollectionKind::TimeSeries => "time series",
+            CollectionKind::Viewless => "time series without a collection of buckets",
         }
     }
 }
@@ -51,13 +65,14 @@ pub struct CatalogEntry {
     pub ordinal: Ordinal,
     /// Its name on the source.
     pub namespace: Namespace,
-    /// The collection's UUID in hexadecimal: what it *is*, whatever it is called. Views have none.
+    /// The collection's UUID in hexadecimal: what it *is*, whatever it is called; of a time series that of its buckets.
+    /// Views have none.
     pub uuid: Option<String>,
     /// What kind it is.
     pub kind: CollectionKind,
     /// Its options as `listCollections` shows them, as canonical Extended JSON.
     pub options: Value,
-    /// Its indexes as `listIndexes` shows them, as canonical Extended JSON, the one on `_id` included.
+    /// Its indexes as `listIndexes` shows them, of a time series those of its buckets, as canonical Extended JSON, the one on `_id` included.
     pub indexes: Vec<Value>,
     /// The number of documents that the server's metadata gives: an estimate.
     pub documents: u64,
@@ -163,6 +178,11 @@ impl OrderFacts {
 }
 
 impl CatalogEntry {
+    /// Where its documents are.
+    pub fn documents_in(&self) -> Namespace {
+        self.kind.documents_of(&self.namespace)
+    }
+
     /// The indexes that have to be built: all but the one on `_id` and a clustered one, which come with the collection.
     pub fn secondary_indexes(&self) -> impl Iterator<Item = &Value> {
         self.indexes.iter().filter(|index| !is_implicit(index))
@@ -263,9 +283,28 @@ pub fn option_differences(expected: &Value, found: &Value) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use serde_json::json;
+
+    /// An entry of this kind that holds nothing.
+    pub fn entry(kind: CollectionKind) -> CatalogEntry {
+        CatalogEntry {
+            ordinal: Ordinal(0),
+            namespace: Namespace::new("db", "c"),
+            uuid: Some("00".repeat(16)),
+            kind,
+            options: json!({}),
+            indexes: Vec::new(),
+            documents: 0,
+            bytes: 0,
+            cuts: Vec::new(),
+            order: Order::Id,
+            parts: Vec::new(),
+            sharding: None,
+            disagreements: Vec::new(),
+        }
+    }
 
     #[test]
     fn scattered_ids_that_memory_does_not_hold_are_read_in_the_order_of_the_disk_unless_the_piece_is_too_large() {

@@ -146,6 +146,8 @@ pub enum Order {
     Id,
     /// As it lies on the disk of one member.
     Natural,
+    /// As it was inserted, by one reader and one writer: a capped collection, which is to have this order on the target.
+    Insertion,
 }
 
 /// In which order collections are read (`--read-order`).

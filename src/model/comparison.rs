@@ -103,7 +103,7 @@ pub struct Tally {
     pub miscounted: u64,
     /// Documents on the target alone, of a collection that had documents before the copy.
     pub foreign: u64,
-    /// Documents on one side alone, of a collection with a TTL index.
+    /// Documents on one side alone, of a collection that loses documents by itself.
     pub expired: u64,
 }
 
@@ -113,8 +113,27 @@ pub struct Leniency {
     /// The target's collection had documents before the copy (`--existing keep`): its sum says nothing about this job, and
     /// what it alone has is none of its business.
     pub had_documents: bool,
-    /// The collection has a TTL index, which deletes documents on each side in its own time.
-    pub expires: bool,
+    /// Why the collection loses documents by itself, on each side in its own time.
+    pub expires: Option<Expiry>,
+}
+
+/// Why a collection loses documents by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expiry {
+    /// They are too old: a TTL index, or `expireAfterSeconds` of the collection.
+    Age,
+    /// It is capped and full.
+    Capped,
+}
+
+impl Expiry {
+    /// For the end of a sentence.
+    pub fn text(self) -> &'static str {
+        match self {
+            Expiry::Age => "documents expire there (expireAfterSeconds)",
+            Expiry::Capped => "it is capped, and lets the oldest go for the newest",
+        }
+    }
 }
 
 impl Comparison {
@@ -145,6 +164,8 @@ impl Comparison {
         if let Stage::Matching { missing, suspects, .. } = &mut self.stage {
             if leniency.had_documents && suspect.fault == Fault::Extra {
                 self.tally.foreign += 1;
+            } else if leniency.expires.is_some() && suspect.fault != Fault::Different {
+                self.tally.expired += 1;
             } else {
                 suspects.add(suspect, *missing);
             }
@@ -167,7 +188,7 @@ impl Comparison {
     }
 
     /// All documents of the range were looked at: what is wrong with them becomes findings.
-    pub fn judge(&mut self, namespace: &Namespace, leniency: Leniency) {
+    pub fn judge(&mut self, namespace: &Namespace) {
         let Stage::Matching { missing, suspects, .. } = &self.stage else { return };
         let (wrong, more) = match missing.map(|missing| suspects.verdict(missing)) {
             Some(_) if suspects.count() == 0 => {
@@ -185,11 +206,7 @@ impl Comparison {
             Some(Verdict::All) | None => (suspects.kept.clone(), suspects.more),
         };
         for suspect in wrong {
-            if leniency.expires && suspect.fault != Fault::Different {
-                self.tally.expired += 1;
-            } else {
-                self.findings.add(Finding { namespace: namespace.clone(), text: suspect.text });
-            }
+            self.findings.add(Finding { namespace: namespace.clone(), text: suspect.text });
         }
         self.findings.more += more;
     }
@@ -235,8 +252,10 @@ impl Tally {
                 "{unknown} documents differ, and do not add up to what the target lacks of what it has acknowledged: some may have changed on the source since, which a stream from the checkpoint brings"
             ));
         }
-        if *miscounted > 0 && leniency.expires {
-            notes.push("does not have what was acknowledged: a TTL index expires documents there".to_owned());
+        if *miscounted > 0
+            && let Some(expiry) = leniency.expires
+        {
+            notes.push(format!("does not have what was acknowledged: {}", expiry.text()));
         } else if *miscounted > 0 {
             notes.push(format!(
                 "every document is equal on both sides, but {miscounted} ranges do not add up to what the proofs say: a document was counted twice or changed on both sides"
@@ -246,7 +265,8 @@ impl Tally {
             notes.push(format!("{foreign} documents are on the target alone, which had documents before the copy"));
         }
         if *expired > 0 {
-            notes.push(format!("{expired} documents are on one side alone: a TTL index expires them"));
+            let why = leniency.expires.map_or("they were lost", Expiry::text);
+            notes.push(format!("{expired} documents are on one side alone: {why}"));
         }
         notes
     }
@@ -270,8 +290,8 @@ mod tests {
     use bson::{RawBsonRef, rawdoc};
 
     const FULL: Round = Round { number: 0, check: Check { verify: Verify::Full, against: Against::Proofs } };
-    const EXPIRES: Leniency = Leniency { had_documents: false, expires: true };
-    const KEPT: Leniency = Leniency { had_documents: true, expires: false };
+    const EXPIRES: Leniency = Leniency { had_documents: false, expires: Some(Expiry::Age) };
+    const KEPT: Leniency = Leniency { had_documents: true, expires: None };
 
     fn namespace() -> Namespace {
         Namespace::new("shop", "orders")
@@ -293,7 +313,7 @@ mod tests {
         for suspect in suspects {
             comparison.suspect(suspect.clone(), leniency);
         }
-        comparison.judge(&namespace(), leniency);
+        comparison.judge(&namespace());
         comparison
     }
 

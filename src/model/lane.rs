@@ -47,6 +47,8 @@ const KEPT_MILESTONES: usize = 3;
 ///        └── no milestone can be used: the node is gone, or was synced anew ──▶ `_id` order, from the start
 /// ```
 ///
+/// A capped collection always begins once more, behind the target's last document.
+///
 /// Whatever goes back begins an *attempt*: its counts and findings are those of the place that it goes on from, and what
 /// was sent beyond it is recognised when it is read again.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,6 +113,11 @@ impl OpenPartition {
             }
             None => self.begin_by_id(),
         }
+    }
+
+    /// Begins once more, in the same order.
+    pub fn begin_again(&mut self) {
+        *self = Self { attempt: self.attempt + 1, ..Self::default() };
     }
 
     /// Begins once more, in `_id` order.

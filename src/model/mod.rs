@@ -44,6 +44,7 @@ pub mod suspect;
 pub mod tail;
 pub mod target_sharding;
 pub mod tuning;
+pub mod view;
 pub mod work;
 
 #[cfg(test)]

@@ -16,6 +16,10 @@ pub const SPECIAL_DATABASES: [&str; 5] = ["admin", "config", "local", "mongoshak
 /// Collections that start so belong to the server.
 pub const SYSTEM_PREFIX: &str = "system.";
 
+/// Where a time series keeps its documents: each is a bucket of measurements, which the time series itself shows one by
+/// one (<https://www.mongodb.com/docs/manual/core/timeseries/timeseries-bucketing/>).
+const BUCKETS_PREFIX: &str = "system.buckets.";
+
 /// The longest database name, in bytes (the server's limit is "fewer than 64").
 const LONGEST_DATABASE: usize = 63;
 
@@ -59,6 +63,23 @@ impl Namespace {
     /// The collection, without its database.
     pub fn collection(&self) -> &str {
         &self.collection
+    }
+
+    /// The collection of buckets of the time series that has this name.
+    #[must_use]
+    pub fn buckets(&self) -> Self {
+        Self::new(&self.db, format!("{BUCKETS_PREFIX}{}", self.collection))
+    }
+
+    /// The time series that this is the collection of buckets of, none where it is another collection.
+    pub fn time_series(&self) -> Option<Self> {
+        self.collection.strip_prefix(BUCKETS_PREFIX).map(|collection| Self::new(&self.db, collection))
+    }
+
+    /// The name by which a user knows what this is a part of: that of a time series, or its own.
+    #[must_use]
+    pub fn shown(&self) -> Self {
+        self.time_series().unwrap_or_else(|| self.clone())
     }
 
     /// Belongs to the server or to the tools: never copied, never a place to copy to.

@@ -142,7 +142,7 @@ fn held(entry: &CatalogEntry, shard: &str) -> Option<(u64, u64)> {
 /// by name. The ranges of one collection follow each other; they are the same on all shards. Each partition goes to the
 /// lane that has the least so far, the first of those that have as little, so that lanes end at about the same time.
 fn lanes_of(catalog: &[CatalogEntry], shard: &str, renames: &Renames, lanes: u32) -> Vec<LaneSpec> {
-    let copied = catalog.iter().filter(|entry| entry.kind.is_copied());
+    let copied = catalog.iter().filter(|entry| entry.kind.has_documents());
     let mut entries: Vec<(&CatalogEntry, (u64, u64))> =
         copied.filter_map(|entry| Some((entry, held(entry, shard)?))).collect();
     entries.sort_by(|(a, (_, less)), (b, (_, more))| more.cmp(less).then_with(|| a.namespace.cmp(&b.namespace)));
@@ -151,8 +151,8 @@ fn lanes_of(catalog: &[CatalogEntry], shard: &str, renames: &Renames, lanes: u32
         (0..lanes.max(1)).map(|number| (0, LaneSpec { lane: name(number), partitions: Vec::new() })).collect();
     for (entry, (documents, bytes)) in entries {
         let Some(uuid) = &entry.uuid else { continue };
-        // In the order of the disk it is one piece.
-        let ranges = if entry.order == Order::Natural { ranges(&[]) } else { ranges(&entry.cuts) };
+        // In another order than that of the bounds it is one piece.
+        let ranges = if entry.order != Order::Id { ranges(&[]) } else { ranges(&entry.cuts) };
         let share = |of: u64| of.div_ceil(ranges.len() as u64);
         let (documents, bytes) = (share(documents), share(bytes));
         for range in ranges {
@@ -161,9 +161,9 @@ fn lanes_of(catalog: &[CatalogEntry], shard: &str, renames: &Renames, lanes: u32
             lane.partitions.push(PartitionSpec {
                 number: PartitionNumber(lane.partitions.len() as u32),
                 ordinal: entry.ordinal,
-                source: entry.namespace.clone(),
+                source: entry.documents_in(),
                 uuid: uuid.clone(),
-                target: renames.apply(&entry.namespace),
+                target: entry.kind.documents_of(&renames.apply(&entry.namespace)),
                 range,
                 order: entry.order,
                 documents,
@@ -233,7 +233,7 @@ mod tests {
                 prop_assert!(partitions.windows(2).all(|pair| size(&pair[0]) >= size(&pair[1])));
                 prop_assert!((0..).zip(partitions).all(|(number, partition)| partition.number == PartitionNumber(number)));
             }
-            let copied = all.iter().filter(|entry| entry.kind.is_copied());
+            let copied = all.iter().filter(|entry| entry.kind.has_documents());
             let mut wanted: Vec<(Ordinal, Range)> =
                 copied.flat_map(|entry| ranges(&entry.cuts).into_iter().map(|range| (entry.ordinal, range))).collect();
             let place = |(ordinal, range): &(Ordinal, Range)| (*ordinal, format!("{range:?}"));

@@ -1,6 +1,6 @@
 //! How collections are sharded on a target that is a sharded cluster.
 
-use super::catalog::CatalogEntry;
+use super::catalog::{CatalogEntry, CollectionKind};
 use super::locator::Locator;
 use super::namespace::{Namespace, Pattern};
 use super::shard_key::ShardKey;
@@ -120,6 +120,15 @@ impl ShardingChoices {
     pub fn wanted(&self, entry: &CatalogEntry, is_cluster: bool) -> Result<Option<TargetSharding>, String> {
         let namespace = &entry.namespace;
         let is_collated = entry.options.get("collation").is_some();
+        if entry.kind != CollectionKind::Collection {
+            return match self.keys.get(namespace) {
+                None => Ok(None),
+                Some(_) => Err(format!(
+                    "{namespace} in [shard-keys] is a {}, and is not sharded on the target; leave it out there",
+                    entry.kind.text()
+                )),
+            };
+        }
         if let Some(AskedKey { key, unique }) = self.keys.get(namespace) {
             return Ok(Some(TargetSharding { key: key.clone(), unique: *unique, is_collated }));
         }
@@ -207,7 +216,7 @@ fn direction_text(direction: &Value) -> String {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
-    use crate::model::catalog::{CollectionKind, Ordinal, Sharding};
+    use crate::model::catalog::{Ordinal, Sharding};
     use crate::model::choice::Order;
     use serde_json::json;
 

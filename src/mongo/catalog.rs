@@ -8,6 +8,7 @@ use crate::model::namespace::Namespace;
 use bson::{Binary, Bson, Document, doc};
 use mongodb::error::Error as DriverError;
 use serde_json::Value;
+use std::collections::{HashMap, HashSet};
 
 /// A collection as `listCollections` shows it.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,12 +46,19 @@ pub async fn databases(deployment: &Deployment) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// All collections of a database, sorted by name.
+/// All collections of a database, sorted by name. The buckets of a time series are not listed beside it.
 ///
 /// # Errors
 /// As [`Deployment::failed`].
 pub async fn collections(deployment: &Deployment, database: &str) -> Result<Vec<Listed>> {
-    list(deployment, database, doc! {}).await
+    let mut listed = list(deployment, database, doc! {}).await?;
+    let series: HashSet<Namespace> = listed
+        .iter()
+        .filter(|listed| listed.kind == CollectionKind::TimeSeries)
+        .map(|listed| listed.namespace.buckets())
+        .collect();
+    listed.retain(|listed| !series.contains(&listed.namespace));
+    Ok(listed)
 }
 
 /// The collection that has this name now, if any.
@@ -58,7 +66,9 @@ pub async fn collections(deployment: &Deployment, database: &str) -> Result<Vec<
 /// # Errors
 /// As [`Deployment::failed`].
 pub async fn collection(deployment: &Deployment, namespace: &Namespace) -> Result<Option<Listed>> {
-    Ok(list(deployment, namespace.db(), doc! { "name": namespace.collection() }).await?.pop())
+    let names = [namespace.collection(), namespace.buckets().collection()].map(str::to_owned);
+    let listed = list(deployment, namespace.db(), doc! { "name": { "$in": names.to_vec() } }).await?;
+    Ok(listed.into_iter().find(|listed| listed.namespace == *namespace))
 }
 
 async fn list(deployment: &Deployment, database: &str, filter: Document) -> Result<Vec<Listed>> {
@@ -66,7 +76,20 @@ async fn list(deployment: &Deployment, database: &str, filter: Document) -> Resu
     let listed = deployment.collect(database, command).await.map_err(|error| deployment.failed(&error))?;
     let mut collections: Vec<Listed> = listed.into_iter().filter_map(|entry| parse(database, &entry)).collect();
     collections.sort_by(|a, b| a.namespace.cmp(&b.namespace));
+    identify_time_series(&mut collections);
     Ok(collections)
+}
+
+/// A time series is what its buckets are: it has no UUID of its own.
+fn identify_time_series(collections: &mut [Listed]) {
+    let buckets: HashMap<Namespace, Option<String>> =
+        collections.iter().filter_map(|listed| Some((listed.namespace.time_series()?, listed.uuid.clone()))).collect();
+    for listed in collections.iter_mut().filter(|listed| listed.kind == CollectionKind::TimeSeries) {
+        match buckets.get(&listed.namespace) {
+            Some(uuid) => listed.uuid.clone_from(uuid),
+            None => listed.kind = CollectionKind::Viewless,
+        }
+    }
 }
 
 fn parse(database: &str, entry: &Document) -> Option<Listed> {
@@ -107,7 +130,7 @@ pub async fn indexes(deployment: &Deployment, namespace: &Namespace) -> Result<V
 pub async fn size(deployment: &Deployment, namespace: &Namespace) -> Result<(u64, u64)> {
     let command = doc! {
         "aggregate": namespace.collection(),
-        "pipeline": [{ "$collStats": { "storageStats": {} } }, { "$project": { "n": "$storageStats.count", "b": "$storageStats.size" } }],
+        "pipeline": [{ "$collStats": { "storageStats": {} } }, { "$project": { "n": { "$ifNull": ["$storageStats.count", "$storageStats.timeseries.bucketCount"] }, "b": "$storageStats.size" } }],
         "cursor": {},
     };
     match deployment.collect(namespace.db(), command).await {
@@ -118,6 +141,26 @@ pub async fn size(deployment: &Deployment, namespace: &Namespace) -> Result<(u64
         Err(error) if code_of(&error) == Some(code::NAMESPACE_NOT_FOUND) => Ok((0, 0)),
         Err(error) => Err(deployment.failed(&error)),
     }
+}
+
+/// Whether a capped collection is at, or near, its limit in bytes or documents.
+///
+/// # Errors
+/// As [`Deployment::failed`].
+pub async fn is_full(deployment: &Deployment, namespace: &Namespace) -> Result<bool> {
+    let fields = doc! { "count": 1, "size": 1, "max": 1, "maxSize": 1 };
+    let command = doc! {
+        "aggregate": namespace.collection(),
+        "pipeline": [{ "$collStats": { "storageStats": {} } }, { "$replaceWith": "$storageStats" }, { "$project": fields }],
+        "cursor": {},
+    };
+    let stats = deployment.collect(namespace.db(), command).await.map_err(|error| deployment.failed(&error))?;
+    Ok(stats.iter().any(|stats| {
+        let (count, size) = (number(stats, "count"), number(stats, "size"));
+        let (most, most_bytes) = (number(stats, "max"), number(stats, "maxSize"));
+        // One document more may not fit while there is still some room.
+        (most > 0 && count >= most) || (most_bytes > 0 && size >= most_bytes / 10 * 9)
+    }))
 }
 
 /// The number of documents, counted one by one over the `_id` index: metadata can be wrong after an unclean shutdown.

@@ -2,26 +2,29 @@
 
 use super::catalog::{from_state, uuid_binary};
 use super::deployment::Deployment;
-use super::failure::{code, code_of};
+use super::failure::{code, code_of, is_refusal};
 use super::majority;
 use crate::error::{Error, Result};
+use crate::model::catalog::CollectionKind;
 use crate::model::namespace::Namespace;
 use bson::{Document, doc};
 use serde_json::Value;
 
 /// What came of asking for a collection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Creation {
     /// It was made.
     Created,
     /// One of that name exists already.
     Exists,
+    /// The server does not take these options, for this reason.
+    Refused(String),
 }
 
-/// Creates a collection with these options, all that the source's has.
+/// Creates a collection or view with these options, all that the source's has.
 ///
 /// # Errors
-/// Bad input when the server refuses the options, else as [`Deployment::failed`].
+/// As [`Deployment::failed`].
 pub async fn create(target: &Deployment, namespace: &Namespace, options: &Value) -> Result<Creation> {
     let mut command = doc! { "create": namespace.collection() };
     command.extend(from_state(options)?);
@@ -30,7 +33,11 @@ pub async fn create(target: &Deployment, namespace: &Namespace, options: &Value)
         Ok(reply) => super::checkpoint::acknowledged(target, &reply, &format!("creating {namespace}"))
             .map(|()| Creation::Created),
         Err(error) if code_of(&error) == Some(code::NAMESPACE_EXISTS) => Ok(Creation::Exists),
-        Err(error) => Err(target.failed(&error).during(format!("creating {namespace}"))),
+        Err(error) => {
+            let is_refused = is_refusal(&error);
+            let error = target.failed(&error).during(format!("creating {namespace}"));
+            if is_refused { Ok(Creation::Refused(error.to_string())) } else { Err(error) }
+        }
     }
 }
 
@@ -39,16 +46,16 @@ pub async fn create(target: &Deployment, namespace: &Namespace, options: &Value)
 /// # Errors
 /// Bad input when the name now means another collection, else as [`Deployment::failed`].
 pub async fn drop_by_uuid(target: &Deployment, namespace: &Namespace, uuid: &str) -> Result<()> {
+    // Looked at just before, since a server cannot check it for us before 6.0, nor for a time series.
+    let Some(listed) = super::catalog::collection(target, namespace).await? else { return Ok(()) };
+    match listed.uuid {
+        None => return Ok(()),
+        Some(now) if now == uuid => {}
+        Some(now) => return Err(another(namespace, uuid, &now)),
+    }
     let mut command = doc! { "drop": namespace.collection(), "writeConcern": majority() };
-    if target.takes_collection_uuid() {
+    if target.takes_collection_uuid() && listed.kind != CollectionKind::TimeSeries {
         command.insert("collectionUUID", uuid_binary(uuid));
-    } else {
-        // Before 6.0 the server cannot check it for us: look just before.
-        match super::catalog::collection(target, namespace).await?.and_then(|listed| listed.uuid) {
-            None => return Ok(()),
-            Some(now) if now == uuid => {}
-            Some(now) => return Err(another(namespace, uuid, &now)),
-        }
     }
     match target.run(namespace.db(), command).await {
         Ok(reply) => super::checkpoint::acknowledged(target, &reply, &format!("dropping {namespace}")),
@@ -59,6 +66,23 @@ pub async fn drop_by_uuid(target: &Deployment, namespace: &Namespace, uuid: &str
                 Some(now) => Err(another(namespace, uuid, &now)),
             }
         }
+        Err(error) => Err(target.failed(&error).during(format!("dropping {namespace}"))),
+    }
+}
+
+/// Drops a view. That it is gone already is fine.
+///
+/// # Errors
+/// As [`Deployment::failed`].
+pub async fn drop_view(target: &Deployment, namespace: &Namespace) -> Result<()> {
+    match super::catalog::collection(target, namespace).await? {
+        Some(listed) if listed.kind == CollectionKind::View => {}
+        _ => return Ok(()),
+    }
+    let command = doc! { "drop": namespace.collection(), "writeConcern": majority() };
+    match target.run(namespace.db(), command).await {
+        Ok(reply) => super::checkpoint::acknowledged(target, &reply, &format!("dropping {namespace}")),
+        Err(error) if code_of(&error) == Some(code::NAMESPACE_NOT_FOUND) => Ok(()),
         Err(error) => Err(target.failed(&error).during(format!("dropping {namespace}"))),
     }
 }

@@ -184,6 +184,16 @@ pub fn is_transient_code(code: i32) -> bool {
     )
 }
 
+/// Whether a server understood a command and does not do it, whoever sends it again: not for want of a right, for an
+/// interruption, a full disk, or since the name means another collection by now.
+pub fn is_refusal(error: &DriverError) -> bool {
+    let is_fault = matches!(
+        code_of(error),
+        Some(code::UNAUTHORIZED | code::COLLECTION_UUID_MISMATCH | code::INTERRUPTED | code::OUT_OF_DISK_SPACE)
+    );
+    matches!(error.kind.as_ref(), ErrorKind::Command(_)) && !is_transient(error) && !is_fault
+}
+
 /// Whether the answer was lost with its connection, or could not be said: a server that finds its reply too large (10334)
 /// closes the connection, so that nothing tells the one from the other.
 pub fn is_lost_answer(error: &DriverError) -> bool {

@@ -125,6 +125,28 @@ fn document_of(elements: &[u8]) -> RawDocumentBuf {
     RawDocumentBuf::from_bytes(bytes).expect("has the length that it says")
 }
 
+/// The last document of a capped collection in its order of insertion, majority-committed.
+///
+/// # Errors
+/// The driver's.
+pub async fn last_inserted(
+    deployment: &Deployment,
+    namespace: &Namespace,
+) -> std::result::Result<Option<RawDocumentBuf>, DriverError> {
+    let command = rawdoc! {
+        "find": namespace.collection(),
+        "filter": {},
+        "sort": { "$natural": -1 },
+        "limit": 1,
+        "readConcern": majority(None),
+        "comment": deployment.comment().0.as_str(),
+    };
+    let mut last = None;
+    let cursor = deployment.cursor(namespace.db(), command, REPLY_DOCUMENTS).await?;
+    cursor.for_each(|document| last = Some(document.to_owned())).await?;
+    Ok(last)
+}
+
 /// The documents whose `_id` is in a range, by `_id`. At most `most` of them, 0 for all.
 ///
 /// # Errors

@@ -5,6 +5,7 @@
 //! checkpoint is a stream's business.
 
 pub mod by_id;
+pub mod insertion;
 pub mod natural;
 
 use super::catalog;
@@ -67,13 +68,15 @@ pub enum Lost {
     Record(String),
     /// The member is gone, or has other data now: none of its records is of any use.
     Node(String),
+    /// A capped collection has to be read from its oldest document again, behind what was copied of it.
+    Order(String),
 }
 
 impl std::fmt::Display for Lost {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Lost::Record(address) => write!(f, "the record after which to go on was deleted on {address}"),
-            Lost::Node(why) => f.write_str(why),
+            Lost::Node(why) | Lost::Order(why) => f.write_str(why),
         }
     }
 }
@@ -85,6 +88,8 @@ pub struct Reply {
     pub documents: Documents,
     /// Where its last document is.
     pub position: Position,
+    /// Whether they were copied before, of a capped collection.
+    pub is_there: bool,
 }
 
 /// What is read.
@@ -149,12 +154,14 @@ impl Wanted {
     }
 }
 
-/// A scan in one of the two orders.
+/// A scan in one of the orders.
 pub enum Scan {
     /// In `_id` order.
     ById(by_id::ById),
     /// In the order of the disk.
     Natural(natural::Natural),
+    /// In the order of insertion.
+    Insertion(insertion::Insertion),
 }
 
 impl Scan {
@@ -166,6 +173,7 @@ impl Scan {
         match self {
             Scan::ById(scan) => scan.next().await,
             Scan::Natural(scan) => scan.next().await,
+            Scan::Insertion(scan) => scan.next().await,
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::model::namespace::Namespace;
 use bson::{RawArrayBuf, RawDocument, RawDocumentBuf, rawdoc};
 use mongodb::error::Error as DriverError;
 
-/// Inserts documents in any order, as [`super::write::insert`], but keeps `Timestamp(0, 0)`.
+/// Inserts documents as [`super::write::insert`] does, but keeps `Timestamp(0, 0)`.
 ///
 /// # Errors
 /// The driver's: nobody knows then what became of it.
@@ -26,6 +26,7 @@ pub async fn insert(
     uuid: &str,
     locator: &Locator,
     documents: &Documents,
+    in_order: bool,
 ) -> Result<Answer, DriverError> {
     let mut updates = RawArrayBuf::new();
     for document in documents.iter() {
@@ -34,7 +35,7 @@ pub async fn insert(
     let mut command = rawdoc! {
         "update": namespace.collection(),
         "updates": updates,
-        "ordered": false,
+        "ordered": in_order,
         "bypassDocumentValidation": true,
     };
     complete(writers, uuid, &mut command);

@@ -11,7 +11,8 @@ use crate::model::namespace::Namespace;
 use bson::{Bson, RawBsonRef, RawDocument, RawDocumentBuf, rawdoc};
 use mongodb::error::Error as DriverError;
 
-/// Inserts documents in any order; goes on after those that are refused.
+/// Inserts documents: in any order, and goes on after those that are refused; or one after the other, and stops at the
+/// first one that is refused.
 ///
 /// # Errors
 /// The driver's: nobody knows then what became of it.
@@ -20,10 +21,11 @@ pub async fn insert(
     namespace: &Namespace,
     uuid: &str,
     documents: &Documents,
+    in_order: bool,
 ) -> Result<Answer, DriverError> {
     let mut command = rawdoc! {
         "insert": namespace.collection(),
-        "ordered": false,
+        "ordered": in_order,
         "bypassDocumentValidation": true,
     };
     complete(writers, uuid, &mut command);

@@ -13,6 +13,7 @@ use crate::model::plan::{LaneName, LaneSpec, PartitionSpec, Plan};
 use crate::model::tail::Tail;
 use crate::model::target_sharding::TargetSharding;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::ops::Range;
 
 /// How many entries a page has. An entry with options and a few indexes is 1 to 4 KB, so a page stays below 2 MB.
@@ -92,8 +93,11 @@ pub struct InventoryEntry {
     pub ordinal: Ordinal,
     /// Its name on the target.
     pub target: Namespace,
-    /// The UUID of what had that name, `None` when nothing had.
+    /// The UUID of the collection that had that name, `None` when none had.
     pub uuid: Option<String>,
+    /// The options of the view that had that name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub view: Option<Value>,
     /// How many documents it had.
     pub documents: u64,
 }
@@ -101,7 +105,7 @@ pub struct InventoryEntry {
 /// What prepare has made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PreparedPage {
-    /// One entry for each namespace that is copied.
+    /// One entry for each collection that is copied.
     pub collections: Vec<PreparedEntry>,
 }
 
@@ -110,7 +114,7 @@ pub struct PreparedPage {
 pub struct PreparedEntry {
     /// The source's collection in the catalog.
     pub ordinal: Ordinal,
-    /// Its name on the target.
+    /// Where its documents come to on the target.
     pub target: Namespace,
     /// Its UUID on the target.
     pub uuid: String,
@@ -246,6 +250,19 @@ pub async fn read_partitions(
         partitions.extend(page.partitions.into_iter().filter(|partition| numbers.contains(&partition.number.0)));
     }
     Ok(partitions)
+}
+
+/// What the target had before prepare changed anything.
+///
+/// # Errors
+/// Those of the state store, also when a page is missing.
+pub async fn read_inventory(documents: &Documents) -> Result<Vec<InventoryEntry>> {
+    let head: CatalogHead = expect(documents, keys::CATALOG).await?;
+    let mut entries = Vec::new();
+    for page in 0..head.pages {
+        entries.extend(expect::<InventoryPage>(documents, &keys::inventory_page(page)).await?.collections);
+    }
+    Ok(entries)
 }
 
 /// Everything that prepare has made.

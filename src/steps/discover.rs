@@ -15,7 +15,9 @@ use crate::context::{Context, Servers};
 use crate::driver::{self, Finished, Named, Outcome};
 use crate::error::{Error, Result};
 use crate::model::bson_order::compare_documents;
-use crate::model::catalog::{CatalogEntry, OrderFacts, Ordinal, Part, index_differences, option_differences};
+use crate::model::catalog::{
+    CatalogEntry, CollectionKind, OrderFacts, Ordinal, Part, index_differences, option_differences,
+};
 use crate::model::choice::{CheckpointMode, Order, ReadOrder, ReadThrough};
 use crate::model::chunk_map::ChunkMap;
 use crate::model::cursor::Key;
@@ -23,6 +25,7 @@ use crate::model::finding::{Finding, Note};
 use crate::model::job::{Binding, CheckpointMap, JobRecord, Optime};
 use crate::model::namespace::{Namespace, SPECIAL_DATABASES, case_clashes};
 use crate::model::step::Step;
+use crate::model::view;
 use crate::model::work::StepProgress;
 use crate::mongo::catalog::{self, Listed};
 use crate::mongo::checkpoint;
@@ -36,6 +39,7 @@ use crate::state::{chunks, keys, pages, probe};
 use crate::{clock, random};
 use futures_util::future::try_join_all;
 use futures_util::{StreamExt, TryStreamExt, stream};
+use std::collections::{BTreeSet, HashSet};
 
 /// How many collections are asked about at once. Each takes two or three small commands; more than a few only queue on
 /// the server.
@@ -96,7 +100,7 @@ async fn discover(context: &Context, servers: &Servers, claim: &Claim<StepProgre
     bind(context, servers).await?;
     let entries = pages::read_catalog(&context.documents).await?;
     let crowded = if named == Named::ByMachine { crowded(context, servers).await } else { Vec::new() };
-    Ok(finished(&entries, &checkpoints, crowded))
+    Ok(finished(&entries, &checkpoints, crowded, servers.target.is_mongos()))
 }
 
 /// The checkpoints of all sources, captured now unless an earlier run has done so: the first ones win, since what was
@@ -214,12 +218,12 @@ async fn entry(
         documents: 0,
         bytes: 0,
         cuts: Vec::new(),
-        order: Order::Id,
+        order: if kind == CollectionKind::Capped { Order::Insertion } else { Order::Id },
         parts: Vec::new(),
         sharding: None,
         disagreements: Vec::new(),
     };
-    if !kind.is_copied() {
+    if !kind.has_documents() {
         return Ok(entry);
     }
     let map = match &found.sharded {
@@ -231,15 +235,15 @@ async fn entry(
         return Ok(entry);
     }
     let source = &source.main;
-    let namespace = &entry.namespace;
+    let namespace = &entry.documents_in();
     ((entry.documents, entry.bytes), entry.indexes) =
         tokio::try_join!(catalog::size(source, namespace), catalog::indexes(source, namespace))?;
-    if !source.is_mongos() {
+    if !source.is_mongos() && entry.order == Order::Id {
         entry.order = order(context, source, memory, &entry).await?;
     }
     if entry.order == Order::Id {
         let size = (entry.documents, entry.bytes);
-        entry.cuts = split::cuts(source, &entry.namespace, size, context.settings.partition_size).await?;
+        entry.cuts = split::cuts(source, namespace, size, context.settings.partition_size).await?;
     }
     Ok(entry)
 }
@@ -252,11 +256,11 @@ async fn sharding(
     sharded: &Sharded,
     entry: &mut CatalogEntry,
 ) -> Result<ChunkMap> {
-    let map = cluster::chunks(&source.main, &entry.namespace, sharded).await?;
+    let map = cluster::chunks(&source.main, &entry.documents_in(), sharded).await?;
     let how = (sharded.unique, sharded.is_unsplittable);
     let mut sharding = chunks::write(&context.documents, (attempt, entry.ordinal), &map, how).await?;
     sharding.no_balance = sharded.no_balance;
-    sharding.zones = cluster::zones(&source.main, &entry.namespace).await?;
+    sharding.zones = cluster::zones(&source.main, &entry.documents_in()).await?;
     entry.sharding = Some(sharding);
     Ok(map)
 }
@@ -269,7 +273,7 @@ async fn parts(
     map: Option<ChunkMap>,
     entry: &mut CatalogEntry,
 ) -> Result<()> {
-    let namespace = entry.namespace.clone();
+    let namespace = entry.documents_in();
     let owners = map.map_or_else(|| vec![found.shard.clone()], |map| map.shards().to_vec());
     let mut cuts: Vec<Vec<Key>> = Vec::new();
     for owner in &owners {
@@ -294,7 +298,9 @@ async fn parts(
         entry.documents += documents;
         entry.bytes += bytes;
         entry.parts.push(Part { shard: owner.clone(), documents, bytes });
-        cuts.push(split::cuts(shard, &namespace, (documents, bytes), context.settings.partition_size).await?);
+        if entry.order == Order::Id {
+            cuts.push(split::cuts(shard, &namespace, (documents, bytes), context.settings.partition_size).await?);
+        }
     }
     // Keys of several shards can be put in order here only where no collation orders them.
     let is_collated = entry.options.get("collation").is_some();
@@ -315,7 +321,7 @@ async fn order(context: &Context, source: &Deployment, memory: Option<u64>, entr
     let mut facts = OrderFacts { bytes: entry.bytes, memory, is_clustered, follows_disk: None };
     if facts.asks_for_correlation(wanted) {
         let document_size = entry.bytes / entry.documents.max(1);
-        facts.follows_disk = Some(correlation::follows_disk(source, &entry.namespace, document_size).await?);
+        facts.follows_disk = Some(correlation::follows_disk(source, &entry.documents_in(), document_size).await?);
     }
     Ok(facts.order(wanted))
 }
@@ -340,6 +346,22 @@ fn check(context: &Context, entries: &[CatalogEntry], on_target: &[String]) -> R
     }
     if let Some((namespace, why)) = renames.refused_targets(&namespaces).first() {
         return Err(Error::bad_input(format!("{namespace} cannot be copied under its new name: {why}")));
+    }
+    for entry in entries {
+        let refused = |why| Err(Error::bad_input(format!("{} cannot be copied: {why}", entry.namespace)));
+        match entry.kind {
+            CollectionKind::View => {
+                if let Err(why) = view::renamed(&entry.namespace, &entry.options, renames) {
+                    return refused(format!("{why}; rename both alike, or exclude the view"));
+                }
+            }
+            CollectionKind::TimeSeries => {
+                if let Err(why) = renames.apply(&entry.namespace).buckets().check() {
+                    return refused(format!("its buckets' name on the target is none: {why}; rename it"));
+                }
+            }
+            _ => {}
+        }
     }
     let targets: Vec<Namespace> = namespaces.iter().map(|namespace| renames.apply(namespace)).collect();
     let there = on_target.iter().map(String::as_str).chain(SPECIAL_DATABASES);
@@ -400,8 +422,14 @@ async fn bind(context: &Context, servers: &Servers) -> Result<()> {
     }
 }
 
-fn finished(entries: &[CatalogEntry], checkpoints: &CheckpointMap, crowded: Vec<String>) -> Finished {
-    let copied: Vec<&CatalogEntry> = entries.iter().filter(|entry| entry.kind.is_copied()).collect();
+fn finished(
+    entries: &[CatalogEntry],
+    checkpoints: &CheckpointMap,
+    crowded: Vec<String>,
+    is_to_cluster: bool,
+) -> Finished {
+    let copied: Vec<&CatalogEntry> = entries.iter().filter(|entry| entry.kind.has_documents()).collect();
+    let views = entries.iter().filter(|entry| entry.kind == CollectionKind::View).count();
     let documents: u64 = copied.iter().map(|entry| entry.documents).sum();
     let finding = |namespace: &Namespace, text| Finding { namespace: namespace.clone(), text };
     let disagreements = entries.iter().flat_map(|entry| {
@@ -410,6 +438,21 @@ fn finished(entries: &[CatalogEntry], checkpoints: &CheckpointMap, crowded: Vec<
                 &entry.namespace,
                 format!("is not the same on all shards, and is copied as the first has it: {text}"),
             )
+        })
+    });
+    let is_unsharded =
+        |entry: &&CatalogEntry| is_to_cluster && entry.kind == CollectionKind::TimeSeries && entry.sharding.is_some();
+    let unsharded = entries.iter().filter(is_unsharded).map(|entry| {
+        let text = "is a time series that the source shards, and is not sharded on the target; accept it and shard it by hand, or begin another --job that excludes it";
+        finding(&entry.namespace, text.to_owned())
+    });
+    let known: HashSet<&Namespace> = entries.iter().map(|entry| &entry.namespace).collect();
+    let baseless = entries.iter().filter(|entry| entry.kind == CollectionKind::View).flat_map(|view| {
+        let missing = view::named_by(&view.namespace, &view.options).into_iter().map(|name| name.shown());
+        let missing: BTreeSet<Namespace> = missing.filter(|name| !known.contains(name)).collect();
+        missing.into_iter().map(|name| Note {
+            namespace: view.namespace.clone(),
+            text: format!("is based on {name}, which is not copied: it is missing on the source, or was excluded"),
         })
     });
     let findings = entries
@@ -423,6 +466,7 @@ fn finished(entries: &[CatalogEntry], checkpoints: &CheckpointMap, crowded: Vec<
             ),
         })
         .chain(disagreements)
+        .chain(unsharded)
         .collect();
     let oldest_transaction =
         checkpoints.checkpoints.values().filter_map(|checkpoint| checkpoint.oldest_transaction).min();
@@ -434,14 +478,15 @@ fn finished(entries: &[CatalogEntry], checkpoints: &CheckpointMap, crowded: Vec<
         "no oplog of the source can be read, so nobody sees whether they reach back to the checkpoint: make sure that they do until the stream has begun".to_owned()
     });
     // They are about all of the job, and a note is about a namespace.
-    let note = |text| copied.first().map(|entry| Note { namespace: entry.namespace.clone(), text });
-    let notes = of_transaction.into_iter().chain(unguarded).chain(crowded).filter_map(note).collect();
+    let note = |text| entries.first().map(|entry| Note { namespace: entry.namespace.clone(), text });
+    let notes = of_transaction.into_iter().chain(unguarded).chain(crowded).filter_map(note).chain(baseless).collect();
     let after: Vec<String> = checkpoints.stream_starts().values().map(ToString::to_string).collect();
     let checkpoint = match after.is_empty() {
         true => "no checkpoint".to_owned(),
         false => format!("checkpoint {}", after.join(" and ")),
     };
-    let summary = format!("{} collections, about {documents} documents, {checkpoint}", copied.len());
+    let views = if views == 0 { String::new() } else { format!(" and {views} views") };
+    let summary = format!("{} collections{views}, about {documents} documents, {checkpoint}", copied.len());
     Finished { summary, findings, notes }
 }
 

@@ -33,7 +33,7 @@ pub async fn all(source: &Source) -> Result<BTreeMap<Namespace, Found>> {
     let listings = try_join_all(source.shards.iter().map(of_shard)).await?;
     for (shard, listing) in source.shards.iter().zip(listings) {
         for listed in listing {
-            let sharded = routing.sharded.get(&listed.namespace);
+            let sharded = routing.sharded.get(&listed.kind.documents_of(&listed.namespace));
             let lives_here = match routing.primaries.get(listed.namespace.db()) {
                 _ if sharded.is_some() || !source.reads_shards() => true,
                 Some(primary) => *primary == shard.name,

@@ -25,19 +25,19 @@ pub async fn ensure_unmoved(context: &Context, source: &Source, entries: &[Catal
     let routing = cluster::routing(&source.main).await?;
     for entry in entries {
         let Some(sharding) = &entry.sharding else {
-            if entry.kind.is_copied() && routing.sharded.contains_key(&entry.namespace) {
+            if entry.kind.has_documents() && routing.sharded.contains_key(&entry.documents_in()) {
                 return Err(moved(entry, "it was not sharded when the job began, and is now"));
             }
             continue;
         };
-        let Some(now) = routing.sharded.get(&entry.namespace) else {
+        let Some(now) = routing.sharded.get(&entry.documents_in()) else {
             // Dropped: what that means for its documents is verify's to say.
             continue;
         };
         if now.uuid != entry.uuid {
             continue;
         }
-        let now = cluster::chunks(&source.main, &entry.namespace, now).await?;
+        let now = cluster::chunks(&source.main, &entry.documents_in(), now).await?;
         if now.fingerprint() != sharding.fingerprint {
             let before = chunks::read(&context.documents, entry, sharding).await?;
             return Err(moved(entry, &changes(&before, &now)));

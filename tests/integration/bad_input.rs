@@ -565,8 +565,9 @@ fn targets() -> Vec<Row> {
         row("seven collections in the way", "step all", 2, &["{db}.a, {db}.b, {db}.c, {db}.d, {db}.e and 2 more"])
             .given(["{db}.a", "{db}.b", "{db}.c", "{db}.d", "{db}.e", "{db}.f", "{db}.g"].map(Given::Source))
             .given(["{db}.a", "{db}.b", "{db}.c", "{db}.d", "{db}.e", "{db}.f", "{db}.g"].map(Given::Target)),
-        row("a view in the way", "step all --existing drop", 2, &["{db}.a is a view", "by hand"])
-            .given([Given::Source("{db}.a"), Given::View("{db}.a")]),
+        row("a view in the way", "step all --existing keep", 2, &["{db}.a on the target is a view", "--existing drop"])
+            .given([Given::Source("{db}.a"), Given::View("{db}.a")])
+            .way_out("step all --existing drop"),
         row(
             "a database in the way but for case",
             "step all --rename {db}:{DB}",

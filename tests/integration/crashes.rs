@@ -33,12 +33,20 @@ async fn load(source: &Client, database: &str) -> Result<u64, Failure> {
     ];
     database.collection("mixed").insert_many(mixed.map(|id| doc! { "_id": id })).await?;
     database.run_command(doc! { "create": "empty", "collation": { "locale": "fr" } }).await?;
+    database.run_command(doc! { "create": "capped", "capped": true, "size": 100_000 }).await?;
+    database.collection("capped").insert_many((0..40).map(|n| doc! { "_id": n * 7 % 40 })).await?;
+    database.run_command(doc! { "create": "series", "timeseries": { "timeField": "t", "metaField": "m" } }).await?;
+    let measured = |n: i64| doc! { "t": mongodb::bson::DateTime::from_millis(n * 1_000), "m": n % 3, "v": n };
+    database.collection("series").insert_many((0..30).map(measured)).await?;
+    database.run_command(doc! { "create": "view", "viewOn": "view of events", "pipeline": [] }).await?;
+    database.run_command(doc! { "create": "view of events", "viewOn": "events", "pipeline": [] }).await?;
     let indexes = vec![
         doc! { "key": { "k": 1, "text": -1 }, "name": "compound" },
         doc! { "key": { "text": 1 }, "name": "once", "unique": true },
     ];
     database.run_command(doc! { "createIndexes": "events", "indexes": indexes }).await?;
-    Ok(DOCUMENTS as u64 + 7)
+    // Each of the three series of measurements is a bucket.
+    Ok(DOCUMENTS as u64 + 7 + 40 + 3)
 }
 
 /// The numbered points that a run of the job passes, by name.
@@ -171,7 +179,10 @@ async fn a_crash_while_existing_collections_are_dropped_loses_nothing() -> Resul
     };
     let leave_something = async |job: &str| {
         let old = target_client.database(job).collection("events");
-        old.insert_many((0..50).map(|n| doc! { "_id": n, "old": true })).await.map(|_| ())
+        old.insert_many((0..50).map(|n| doc! { "_id": n, "old": true })).await?;
+        let there = target_client.database(job);
+        there.run_command(doc! { "create": "series", "timeseries": { "timeField": "other" } }).await?;
+        there.run_command(doc! { "create": "view", "viewOn": "nothing", "pipeline": [] }).await.map(|_| ())
     };
     leave_something("drop_first").await?;
     let points = points(&dropping("drop_first"), directory.path()).await?;

@@ -84,6 +84,7 @@ impl Sides {
             locator: Locator::default(),
             range: Range::default(),
             ownership: None,
+            in_order: false,
             created: true,
             replay: false,
             probes_all: false,
@@ -114,6 +115,7 @@ impl Sides {
                 uuid.as_deref().ok_or("no UUID")?,
                 &Locator::default(),
                 &one,
+                false,
             )
             .await?;
             assert_eq!(answer, Answer::Acknowledged(vec![]));

@@ -1,7 +1,8 @@
 //! Compares two deployments byte by byte: which collections there are, their options, their indexes, and every
 //! document. It is written apart from the copier, and shares no code with it, so that the two cannot agree on an error.
 //!
-//! Both sides must be quiet. Documents are streamed in the order of their `_id` and merged, so that memory stays small
+//! Both sides must be quiet. Documents are streamed in the order of their `_id`, those of a capped collection in that of their
+//! insertion, and merged, so that memory stays small
 //! whatever the size. `system.views` and `system.profile` are left out: the first holds names that a rename changes and
 //! is compared as the views' options, the second is a log.
 
@@ -69,6 +70,12 @@ impl Scope {
     }
 
     fn image(&self, source: &Namespace) -> Namespace {
+        // The buckets of a time series have its name.
+        if let Some(series) = source.collection.strip_prefix("system.buckets.") {
+            let series = Namespace { database: source.database.clone(), collection: series.to_owned() };
+            let Namespace { database, collection } = self.image(&series);
+            return Namespace { database, collection: format!("system.buckets.{collection}") };
+        }
         let full = source.to_string();
         if let Some((_, to)) = self.renames.iter().find(|(from, _)| *from == full)
             && let Some((database, collection)) = to.split_once('.')
@@ -133,7 +140,8 @@ pub async fn compare(source: &Client, target: &Client, scope: &Scope) -> Result<
                 compare_entries(namespace, entry, target_entry, &mut outcome);
                 if entry.kind == "collection" && target_entry.kind == "collection" {
                     compare_indexes((source, namespace), (target, &image), &mut outcome).await?;
-                    compare_documents((source, namespace), (target, &image), &mut outcome).await?;
+                    let is_capped = entry.options.contains_key("capped");
+                    compare_documents((source, namespace), (target, &image), is_capped, &mut outcome).await?;
                 }
             }
         }
@@ -270,10 +278,11 @@ async fn list_indexes(client: &Client, namespace: &Namespace) -> Result<Indexes,
 async fn compare_documents(
     (source, source_namespace): (&Client, &Namespace),
     (target, target_namespace): (&Client, &Namespace),
+    is_capped: bool,
     outcome: &mut Outcome,
 ) -> Result<(), Failure> {
-    let mut left = Side::open(source, source_namespace).await?;
-    let mut right = Side::open(target, target_namespace).await?;
+    let mut left = Side::open(source, source_namespace, is_capped).await?;
+    let mut right = Side::open(target, target_namespace, is_capped).await?;
     let mut found = 0;
     loop {
         left.fill().await?;
@@ -376,7 +385,7 @@ impl Batch {
     }
 }
 
-/// One collection, read in the order of `_id` one batch ahead.
+/// One collection, read in its order one batch ahead.
 struct Side {
     batches: mpsc::Receiver<Result<Batch, Failure>>,
     batch: Option<Batch>,
@@ -385,12 +394,17 @@ struct Side {
 }
 
 impl Side {
-    async fn open(client: &Client, namespace: &Namespace) -> Result<Self, Failure> {
+    async fn open(client: &Client, namespace: &Namespace, is_capped: bool) -> Result<Self, Failure> {
+        let order = if is_capped {
+            doc! {"$natural": 1}
+        } else {
+            doc! {"_id": 1}
+        };
         let collection = client.database(&namespace.database).collection::<RawDocumentBuf>(&namespace.collection);
         let mut cursor: RawBatchCursor = collection
             .find(doc! {})
-            .sort(doc! {"_id": 1})
-            .hint(mongodb::options::Hint::Keys(doc! {"_id": 1}))
+            .sort(order.clone())
+            .hint(mongodb::options::Hint::Keys(order))
             .batch_size(100_000)
             .batch()
             .await?;

@@ -13,6 +13,7 @@ pub mod ferry;
 pub mod guarded;
 pub mod http_client;
 pub mod http_server;
+pub mod kinds;
 pub mod lambda;
 pub mod replica_set;
 pub mod router;

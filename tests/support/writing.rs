@@ -50,7 +50,7 @@ impl Collection {
         writers: &Writers,
         all: impl IntoIterator<Item = RawDocumentBuf>,
     ) -> Result<Answer, DriverError> {
-        write::insert(writers, &self.namespace, &self.uuid, &batch(all)).await
+        write::insert(writers, &self.namespace, &self.uuid, &batch(all), false).await
     }
 }
 

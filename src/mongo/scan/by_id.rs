@@ -208,7 +208,7 @@ impl ById {
             }
             self.last = Position::After(last);
         }
-        Ok(Reply { documents, position: self.last.clone() })
+        Ok(Reply { documents, position: self.last.clone(), is_there: false })
     }
 }
 

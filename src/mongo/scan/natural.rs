@@ -106,7 +106,7 @@ impl Natural {
                         Attempt::Reply(documents, token) => {
                             self.last = Some(token.clone());
                             let position = Position::Record(RecordPosition { node: self.node.clone(), token });
-                            Next::Documents(Reply { documents, position })
+                            Next::Documents(Reply { documents, position, is_there: false })
                         }
                     });
                 }

@@ -6,29 +6,30 @@
 //! - Resumes by: the inventory. A collection with the recorded UUID was there before and is dropped or kept as told; one
 //!   with another UUID under this job's marker is what a killed run has created. Pages that are prepared are skipped.
 
+mod present;
 pub mod sharding;
+mod views;
 
-use super::discover::names;
 use crate::claim::Claim;
 use crate::context::{Context, Servers};
 use crate::crash;
 use crate::driver::{self, Finished, Outcome};
 use crate::error::{Error, Kind, Result};
-use crate::model::catalog::{CatalogEntry, index_to_create, must_wait_for_data};
+use crate::model::catalog::{CatalogEntry, CollectionKind, index_to_create, must_wait_for_data};
 use crate::model::choice::{CreateIndex, Existing};
 use crate::model::finding::Note;
-use crate::model::namespace::{Namespace, case_clashes};
+use crate::model::namespace::{Namespace, Renames};
 use crate::model::step::Step;
+use crate::model::view;
 use crate::model::work::StepProgress;
 use crate::mongo::collection::{self, Creation};
-use crate::mongo::deployment::Deployment;
 use crate::mongo::{catalog, index, marker};
 use crate::state::keys;
 use crate::state::pages::{self, InventoryEntry, InventoryPage, PAGE, PreparedEntry, PreparedPage};
 use futures_util::{StreamExt, TryStreamExt, stream};
+use present::Wanted;
 use serde_json::Value;
 use sharding::Decided;
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// How many collections are made at once: each waits for its majority, so a few side by side hide that.
@@ -45,31 +46,31 @@ pub async fn run(context: &Context, servers: &Servers) -> Result<Outcome> {
 async fn prepare(context: &Context, servers: &Servers, claim: &Arc<Claim<StepProgress>>) -> Result<Finished> {
     let (job, binding) = servers.bound()?;
     let entries = pages::read_catalog(&context.documents).await?;
-    let to_target = |entry: &CatalogEntry| binding.renames.apply(&entry.namespace);
-    let targets: Vec<Namespace> = entries.iter().filter(|entry| entry.kind.is_copied()).map(to_target).collect();
+    let wanted = wanted(&entries, &binding.renames)?;
 
     let begun = context.documents.read::<InventoryPage>(&keys::inventory_page(0)).await?.is_some();
     let is_any_there = begun || !context.documents.list("prepare/").await?.is_empty();
     let (existing, create_index) = choices(context, claim, is_any_there).await?;
     let sharding = sharding::decide(context, servers, &entries).await?;
     if !begun {
-        let present = collections_by_name(&servers.target, &targets).await?;
-        refuse_other_cases(&catalog::databases(&servers.target).await?, &targets)?;
+        let present = present::by_name(&servers.target, &wanted).await?;
+        present::refuse_other_cases(&catalog::databases(&servers.target).await?, &wanted)?;
         // Before what is in the way: what another job has made there is not to be dropped or kept, but its.
-        refuse_other_jobs(context, servers, &job.id, &targets, existing).await?;
-        refuse_what_is_in_the_way(&present, existing)?;
-        sharding.check(context, servers, &entries, &present, to_target).await?;
+        present::refuse_other_jobs(context, servers, &wanted).await?;
+        present::refuse_what_is_in_the_way(&servers.target, &present, &wanted, existing).await?;
+        sharding.check(context, servers, &wanted, &present).await?;
         claim.ensure_may_send().await?;
         let was_there = marker::is_there(&servers.target, &job.id).await?;
+        let targets: Vec<Namespace> = wanted.iter().map(|wanted| wanted.target.clone()).collect();
         crash::around("marker", marker::leave(&servers.target, &job.id, &job.name, &targets)).await?;
         // Another job may have done the same at the same time: both markers are there now, and both see the other's.
-        if let Err(error) = refuse_other_jobs(context, servers, &job.id, &targets, existing).await {
+        if let Err(error) = present::refuse_other_jobs(context, servers, &wanted).await {
             if !was_there {
                 marker::remove(&servers.target, &job.id).await?;
             }
             return Err(error);
         }
-        take_inventory(context, servers, &entries, existing, to_target).await?;
+        present::take_inventory(context, servers, &entries, &wanted, existing).await?;
     }
 
     let maker = Maker { context, servers, claim, sharding, existing, create_index };
@@ -84,15 +85,24 @@ async fn prepare(context: &Context, servers: &Servers, claim: &Arc<Claim<StepPro
         let before: InventoryPage = pages::expect(&context.documents, &keys::inventory_page(page)).await?;
         let make = before.collections.iter().filter_map(|before| {
             let entry = entries.iter().find(|entry| entry.ordinal == before.ordinal)?;
-            Some(maker.make_ready(entry, before))
+            entry.kind.has_documents().then(|| maker.make_ready(entry, before))
         });
         let made_ready = stream::iter(make.collect::<Vec<_>>()).buffered(PARALLEL).try_collect().await;
         let collections = made_ready.map_err(changed_something)?;
         let prepared = PreparedPage { collections };
         made.extend(context.documents.create(&key, &prepared).await?.into_stored().value.collections);
     }
+    let views = wanted.iter().filter(|wanted| wanted.entry.kind == CollectionKind::View).count();
+    if views > 0 {
+        let before = pages::read_inventory(&context.documents).await?;
+        let made = views::make(&servers.target, claim, &wanted, &before).await;
+        result.findings.extend(made.map_err(changed_something)?);
+    }
     let created = made.iter().filter(|entry| entry.created).count();
     result.summary = format!("{created} collections created, {} kept", made.len() - created);
+    if views > 0 {
+        result.summary.push_str(&format!(", {} of {views} views", views - result.findings.len()));
+    }
     if create_index == CreateIndex::None {
         result.notes.extend(entries.iter().filter(|entry| entry.secondary_indexes().next().is_some()).map(|entry| {
             Note {
@@ -110,7 +120,7 @@ async fn prepare(context: &Context, servers: &Servers, claim: &Arc<Claim<StepPro
             namespace: entry.namespace.clone(),
             text: format!(
                 "the source's balancer leaves it alone (noBalance), and the target's does not; say `sh.disableBalancing(\"{}\")` there if it should",
-                to_target(entry)
+                binding.renames.apply(&entry.namespace)
             ),
         }));
     }
@@ -147,112 +157,17 @@ fn changed(context: &Context, flag: &str, recorded: impl std::fmt::Display, now:
     ))
 }
 
-/// UUIDs of what has the targets' names now.
-async fn collections_by_name(
-    target: &Deployment,
-    targets: &[Namespace],
-) -> Result<BTreeMap<Namespace, Option<String>>> {
-    let databases: BTreeSet<&str> = targets.iter().map(Namespace::db).collect();
-    let wanted: BTreeSet<&Namespace> = targets.iter().collect();
-    let mut present = BTreeMap::new();
-    for database in databases {
-        for listed in catalog::collections(target, database).await? {
-            if wanted.contains(&listed.namespace) {
-                present.insert(listed.namespace, listed.uuid);
-            }
-        }
-    }
-    Ok(present)
-}
-
-/// A server that has a database refuses one whose name differs in case alone.
-fn refuse_other_cases(databases: &[String], targets: &[Namespace]) -> Result<()> {
-    match case_clashes(databases.iter().map(String::as_str).chain(targets.iter().map(Namespace::db))).first() {
-        None => Ok(()),
-        Some(clash) => Err(Error::bad_input(format!(
-            "the databases {} differ only in case, and the target, which has one of them, refuses the other; rename or exclude it",
-            clash.join(", ")
-        ))),
-    }
-}
-
-fn refuse_what_is_in_the_way(present: &BTreeMap<Namespace, Option<String>>, existing: Existing) -> Result<()> {
-    if existing == Existing::Refuse && !present.is_empty() {
-        let in_the_way: Vec<Namespace> = present.keys().cloned().collect();
-        return Err(Error::bad_input(format!(
-            "the target has {} already; say --existing drop or keep, rename or exclude them",
-            names(&in_the_way)
-        )));
-    }
-    if let Some((view, _)) = present.iter().find(|(_, uuid)| uuid.is_none()) {
-        return Err(Error::bad_input(format!(
-            "{view} is a view on the target; rename or exclude it, or drop it by hand"
-        )));
-    }
-    Ok(())
-}
-
-async fn refuse_other_jobs(
-    context: &Context,
-    servers: &Servers,
-    id: &str,
-    targets: &[Namespace],
-    existing: Existing,
-) -> Result<()> {
-    for overlap in marker::overlaps(&servers.target, id, targets).await? {
-        if !overlap.committed {
-            return Err(Error::bad_input(format!(
-                "job `{}` ({}) has claimed {} on this target and is not finished; finish it, or `mongoferry abandon --job {}`",
-                overlap.job,
-                overlap.id,
-                names(&overlap.namespaces),
-                overlap.job
-            )));
-        }
-        if existing == Existing::Drop && !context.settings.drop_committed {
-            return Err(Error::bad_input(format!(
-                "job `{}` ({}) has committed {} on this target, which may be in use by now; say --drop-committed to drop it all the same",
-                overlap.job,
-                overlap.id,
-                names(&overlap.namespaces)
-            )));
-        }
-    }
-    Ok(())
-}
-
-/// Writes down what has each name, by UUID, before anything is changed. The marker is there already, so what appears
-/// later under these names is this job's.
-async fn take_inventory(
-    context: &Context,
-    servers: &Servers,
-    entries: &[CatalogEntry],
-    existing: Existing,
-    to_target: impl Fn(&CatalogEntry) -> Namespace,
-) -> Result<()> {
-    let targets: Vec<Namespace> = entries.iter().filter(|entry| entry.kind.is_copied()).map(&to_target).collect();
-    let present = collections_by_name(&servers.target, &targets).await?;
-    if let Err(error) = refuse_what_is_in_the_way(&present, existing) {
-        let (job, _) = servers.bound()?;
-        marker::remove(&servers.target, &job.id).await?;
-        return Err(error);
-    }
-    // The first page is written last: that it is there says that all are.
-    for (page, entries) in (0..).zip(entries.chunks(PAGE)).collect::<Vec<_>>().into_iter().rev() {
-        let mut collections = Vec::new();
-        for entry in entries.iter().filter(|entry| entry.kind.is_copied()) {
-            let target = to_target(entry);
-            let uuid = present.get(&target).cloned().flatten();
-            let documents = match (&uuid, existing) {
-                (Some(_), Existing::Keep) => catalog::count(&servers.target, &target).await?,
-                _ => 0,
-            };
-            collections.push(InventoryEntry { ordinal: entry.ordinal, target, uuid, documents });
-        }
-        // One that is there already was written by a run that was killed in this loop, before anything was changed.
-        context.documents.create(&keys::inventory_page(page), &InventoryPage { collections }).await?;
-    }
-    Ok(())
+/// What is to be on the target, by ordinal.
+fn wanted<'a>(entries: &'a [CatalogEntry], renames: &Renames) -> Result<Vec<Wanted<'a>>> {
+    let wanted = |entry: &'a CatalogEntry| {
+        let options = match entry.kind {
+            CollectionKind::View => view::renamed(&entry.namespace, &entry.options, renames)
+                .map_err(|why| Error::bad_input(format!("the view {} cannot be copied: {why}", entry.namespace)))?,
+            _ => entry.options.clone(),
+        };
+        Ok(Wanted { entry, target: renames.apply(&entry.namespace), options })
+    };
+    entries.iter().filter(|entry| entry.kind.is_copied()).map(wanted).collect()
 }
 
 /// Bad input means that nothing was changed. From the marker on something was, so what the server refuses then is the
@@ -279,9 +194,10 @@ impl Maker<'_> {
     async fn make_ready(&self, entry: &CatalogEntry, before: &InventoryEntry) -> Result<PreparedEntry> {
         let (target, claim, name) = (&self.servers.target, self.claim, &before.target);
         let (ordinal, documents_before) = (entry.ordinal, before.documents);
+        let documents_in = entry.kind.documents_of(name);
         if let (Some(uuid), Existing::Keep) = (&before.uuid, self.existing) {
-            let sharding = sharding::current(self.servers, entry, name).await?;
-            let (target, uuid) = (name.clone(), uuid.clone());
+            let sharding = sharding::current(self.servers, entry, &documents_in).await?;
+            let (target, uuid) = (documents_in, uuid.clone());
             return Ok(PreparedEntry { ordinal, target, uuid, created: false, documents_before, sharding });
         }
         if let Some(uuid) = &before.uuid {
@@ -291,23 +207,32 @@ impl Maker<'_> {
                 crash::around("drop", collection::drop_by_uuid(target, name, uuid)).await?;
             }
         }
+        if let Some(view) = &before.view
+            && catalog::collection(target, name).await?.is_some_and(|now| now.options == *view && now.uuid.is_none())
+        {
+            claim.ensure_may_send().await?;
+            crash::around("drop", collection::drop_view(target, name)).await?;
+        }
         claim.ensure_may_send().await?;
         let creation = crash::around("create", collection::create(target, name, &entry.options)).await?;
+        if let Creation::Refused(why) = creation {
+            return Err(Error::bad_input(format!("{why}; rename or exclude {}, in another --job", entry.namespace)));
+        }
         let uuid = catalog::collection(target, name).await?.and_then(|listed| listed.uuid);
         let uuid = uuid.ok_or_else(|| {
             target.side.error(format!("{name} was created on the target and is not there; try again"))
         })?;
         // What a killed run of this job created is empty: documents come only after this step.
-        if creation == Creation::Exists && !collection::is_empty(target, name).await? {
+        if creation == Creation::Exists && !collection::is_empty(target, &documents_in).await? {
             return Err(Error::bad_input(format!(
                 "somebody else created {name} on the target and filled it while this job prepared it; drop it, or use another --job"
             )));
         }
         let sharding = self.sharding.make(self.context, self.servers, claim, entry, (name, &uuid)).await?;
         if self.create_index == CreateIndex::Background {
-            self.build_early(entry, name, &uuid).await?;
+            self.build_early(entry, &documents_in, &uuid).await?;
         }
-        Ok(PreparedEntry { ordinal, target: name.clone(), uuid, created: true, documents_before: 0, sharding })
+        Ok(PreparedEntry { ordinal, target: documents_in, uuid, created: true, documents_before: 0, sharding })
     }
 
     /// Builds the indexes that need not wait for the data.

@@ -1,6 +1,7 @@
 //! Sharding what prepare makes, on a target that is a sharded cluster: the key, the zones, the chunks and who gets which,
 //! all before the first document. The target's balancer is left as it is: what it would move is spread already.
 
+use super::present::{Present, Wanted};
 use crate::claim::Claim;
 use crate::context::{Context, Servers};
 use crate::crash;
@@ -52,7 +53,7 @@ pub async fn decide(context: &Context, servers: &Servers, entries: &[CatalogEntr
             servers.target.identity
         )));
     }
-    let copied: Vec<&CatalogEntry> = entries.iter().filter(|entry| entry.kind.is_copied()).collect();
+    let copied: Vec<&CatalogEntry> = entries.iter().filter(|entry| entry.kind.has_documents()).collect();
     let names: Vec<Namespace> = copied.iter().map(|entry| entry.namespace.clone()).collect();
     if let Some(what) = choices.unmatched(&names) {
         return Err(Error::bad_input(format!(
@@ -106,18 +107,17 @@ impl Decided {
         &self,
         context: &Context,
         servers: &Servers,
-        entries: &[CatalogEntry],
-        present: &BTreeMap<Namespace, Option<String>>,
-        to_target: impl Fn(&CatalogEntry) -> Namespace,
+        all: &[Wanted<'_>],
+        present: &Present,
     ) -> Result<()> {
         if !servers.target.is_mongos() {
             return Ok(());
         }
         let is_kept = context.settings.existing == Existing::Keep;
-        for entry in entries.iter().filter(|entry| entry.kind.is_copied()) {
-            let (name, namespace) = (to_target(entry), &entry.namespace);
+        for Wanted { entry, target: name, .. } in all.iter().filter(|wanted| wanted.entry.kind.has_documents()) {
+            let namespace = &entry.namespace;
             let keeps = context.settings.sharding.keeps_sharding(namespace);
-            if !(is_kept && present.contains_key(&name)) {
+            if !(is_kept && present.contains_key(name)) {
                 if keeps && !self.wanted.contains_key(&entry.ordinal) && !servers.source.is_cluster {
                     return Err(Error::bad_input(format!(
                         "--keep-sharding {namespace}: the target has no {name} whose sharding could be kept; name its key in [shard-keys] of the settings' file, or say --keep-unsharded {namespace}"
@@ -125,7 +125,7 @@ impl Decided {
                 }
                 continue;
             }
-            let (wanted, now) = (self.wanted.get(&entry.ordinal), current(servers, entry, &name).await?);
+            let (wanted, now) = (self.wanted.get(&entry.ordinal), current(servers, entry, name).await?);
             let is_same = match (wanted, &now) {
                 (None, None) => true,
                 (Some(wanted), Some(now)) => wanted.is_same_as(now),
@@ -225,7 +225,7 @@ impl Decided {
             None => {
                 let count = self.chunk_count(entry, wanted).min(context.settings.max_initial_chunks);
                 let key = wanted.shard_key().map_err(Error::bad_input)?;
-                shard_key_sample::bounds(servers.source.home(entry)?, &entry.namespace, &key, count).await
+                shard_key_sample::bounds(servers.source.home(entry)?, &entry.documents_in(), &key, count).await
             }
         }
     }

@@ -168,7 +168,7 @@ impl Documents<'_> {
             Some(At::Target(gone)) => Ok(Some(format!("was {} on the target while it was compared", gone.text()))),
             None => {
                 self.look_again(sides, live).await?;
-                live.comparison.judge(&self.entry.namespace, self.leniency);
+                live.comparison.judge(&self.entry.namespace);
                 Ok(None)
             }
         }
@@ -333,7 +333,7 @@ impl Sides {
         for from in homes {
             sources.push(Side {
                 deployment: from.clone(),
-                namespace: entry.namespace.clone(),
+                namespace: entry.documents_in(),
                 uuid: entry.uuid.clone().unwrap_or_default(),
                 not_before: newest(from).await?,
                 document_size,

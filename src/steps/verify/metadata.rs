@@ -3,12 +3,13 @@
 use super::{Facts, Proven};
 use crate::context::{Context, Servers};
 use crate::error::{Error, Result};
-use crate::model::catalog::{CatalogEntry, index_differences, option_differences};
+use crate::model::catalog::{CatalogEntry, CollectionKind, index_differences, option_differences};
 use crate::model::choice::CreateIndex;
 use crate::model::comparison::Leniency;
 use crate::model::finding::{Finding, Note};
 use crate::model::namespace::Namespace;
 use crate::model::target_sharding::{TargetSharding, is_only_for_shard_key, supporting_index};
+use crate::model::view;
 use crate::mongo::catalog::{self, Listed};
 use crate::mongo::{index, sharding};
 use crate::state::pages::PreparedEntry;
@@ -86,13 +87,11 @@ pub async fn compare(servers: &Servers, facts: &Facts, entry: &CatalogEntry, sou
     let (prepared, proven) = facts.of(entry)?;
     let mut texts = Vec::new();
     let mut is_comparable = false;
-    match catalog::collection(&servers.target, &prepared.target).await? {
-        None => texts.push(format!("{} is not on the target any more", prepared.target)),
+    let shown = prepared.target.shown();
+    match catalog::collection(&servers.target, &shown).await? {
+        None => texts.push(format!("{shown} is not on the target any more")),
         Some(now) if now.uuid.as_ref() != Some(&prepared.uuid) => {
-            texts.push(format!(
-                "{} is another collection on the target now than the one that was copied into",
-                prepared.target
-            ));
+            texts.push(format!("{shown} is another collection on the target now than the one that was copied into"));
         }
         Some(now) => {
             is_comparable = true;
@@ -135,6 +134,36 @@ pub async fn compare(servers: &Servers, facts: &Facts, entry: &CatalogEntry, sou
     Ok(Metadata { findings, notes, is_comparable })
 }
 
+/// Compares a view.
+///
+/// # Errors
+/// Those of listing.
+pub async fn compare_view(servers: &Servers, entry: &CatalogEntry, source: &SourceNow) -> Result<Metadata> {
+    let (_, binding) = servers.bound()?;
+    let target = binding.renames.apply(&entry.namespace);
+    let expected = view::renamed(&entry.namespace, &entry.options, &binding.renames).map_err(Error::state)?;
+    let texts = match catalog::collection(&servers.target, &target).await? {
+        None => vec![format!("{target} is not on the target")],
+        Some(now) if now.kind != CollectionKind::View => {
+            vec![format!("{target} is a {} on the target, and was to be a view", now.kind.text())]
+        }
+        Some(now) => option_differences(&expected, &now.options),
+    };
+    let findings = texts.into_iter().map(|text| Finding { namespace: entry.namespace.clone(), text }).collect();
+    let mut notes = Vec::new();
+    let ddl = "a stream from the checkpoint brings that only where it replays DDL";
+    match source.by_name.get(&entry.namespace) {
+        None => notes.push(format!("was dropped on the source since the job began; {ddl}")),
+        Some(now) => notes.extend(
+            option_differences(&entry.options, &now.options)
+                .into_iter()
+                .map(|difference| format!("was changed on the source since the job began: {difference}; {ddl}")),
+        ),
+    }
+    let notes = notes.into_iter().map(|text| Note { namespace: entry.namespace.clone(), text }).collect();
+    Ok(Metadata { findings, notes, is_comparable: false })
+}
+
 impl Metadata {
     /// Compares the number of documents as well.
     ///
@@ -152,8 +181,10 @@ impl Metadata {
         let most = (prepared.documents_before + proven.counts.written).saturating_sub(proven.counts.overwritten);
         let least = most - proven.counts.present.min(prepared.documents_before);
         let found = catalog::count(&servers.target, &prepared.target).await?;
-        if found < least && leniency.expires {
-            let text = format!("the target has {found} documents of {most}: a TTL index expires them there");
+        if found < least
+            && let Some(expiry) = leniency.expires
+        {
+            let text = format!("the target has {found} documents of {most}: {}", expiry.text());
             self.notes.push(Note { namespace, text });
         } else if found < least || found > most {
             let expected = if least == most { most.to_string() } else { format!("{least} to {most}") };
@@ -177,7 +208,7 @@ async fn changes(servers: &Servers, entry: &CatalogEntry, proven: &Proven, sourc
             for difference in option_differences(&entry.options, &now.options) {
                 texts.push(format!("was changed on the source since the job began: {difference}; {ddl}"));
             }
-            let indexes = catalog::indexes(servers.source.home(entry)?, &entry.namespace).await?;
+            let indexes = catalog::indexes(servers.source.home(entry)?, &entry.documents_in()).await?;
             for difference in index_differences(&entry.indexes, &indexes) {
                 texts.push(format!("was changed on the source since the job began: {difference}; {ddl}"));
             }

@@ -8,6 +8,7 @@
 
 mod documents;
 mod metadata;
+mod order;
 
 use super::ownership;
 use super::units::{self, AllUnits, Finished, UnitResult, Worked};
@@ -15,14 +16,16 @@ use crate::claim::Claim;
 use crate::context::{Context, Servers};
 use crate::driver::{self, Named, Outcome};
 use crate::error::{Error, Result};
-use crate::model::catalog::{CatalogEntry, Ordinal};
-use crate::model::choice::{Against, CreateIndex, Orphans, Verify};
-use crate::model::comparison::{Check, Leniency, Round};
+use crate::model::catalog::{CatalogEntry, CollectionKind, Ordinal};
+use crate::model::choice::{Against, CreateIndex, Order, Orphans, Verify};
+use crate::model::comparison::{Check, Expiry, Leniency, Round};
 use crate::model::counts::Counts;
+use crate::model::finding::Finding;
 use crate::model::lane::{Ending, PartitionRecord};
 use crate::model::namespace::Namespace;
 use crate::model::step::Step;
 use crate::model::work::{StepProgress, UnitProgress, Work};
+use crate::mongo::catalog;
 use crate::state::document::Replaced;
 use crate::state::keys;
 use crate::state::lanes;
@@ -214,7 +217,7 @@ impl Facts {
     }
 
     fn have_digests(&self, entries: &[CatalogEntry]) -> Result<()> {
-        for entry in entries {
+        for entry in entries.iter().filter(|entry| entry.kind.has_documents()) {
             if self.of(entry)?.1.counts.digest.is_none() {
                 return Err(Error::bad_input(format!(
                     "--verify full: no digest of {} was taken while it was copied; say --against source, or --verify metadata",
@@ -236,11 +239,13 @@ async fn compare(
     round: Round,
     claim: Option<&Arc<Claim<UnitProgress>>>,
 ) -> Result<UnitResult> {
+    if entry.kind == CollectionKind::View {
+        let metadata = metadata::compare_view(servers, entry, source).await?;
+        return Ok(UnitResult { findings: metadata.findings, notes: metadata.notes, round: Some(round) });
+    }
     let (prepared, proven) = facts.of(entry)?;
-    let leniency = Leniency {
-        had_documents: prepared.documents_before > 0,
-        expires: entry.indexes.iter().any(|index| index.get("expireAfterSeconds").is_some()),
-    };
+    let leniency =
+        Leniency { had_documents: prepared.documents_before > 0, expires: expiry(servers, entry, prepared).await? };
     let mut metadata = metadata::compare(servers, facts, entry, source).await?;
     let mut result = UnitResult { round: Some(round), ..UnitResult::default() };
     match (round.check.verify, claim) {
@@ -250,6 +255,10 @@ async fn compare(
             let found = documents.compare(round).await?;
             result.findings.extend(found.findings);
             result.notes.extend(found.notes);
+            if entry.order == Order::Insertion {
+                let text = order::compare(servers, entry, prepared).await?;
+                result.findings.extend(text.map(|text| Finding { namespace: entry.namespace.clone(), text }));
+            }
         }
         (Verify::Full, None) => return Err(Error::internal("documents are compared by whoever claimed their share")),
         (Verify::Metadata | Verify::None, _) => metadata.count(servers, entry, prepared, proven, leniency).await?,
@@ -257,4 +266,14 @@ async fn compare(
     result.findings.extend(metadata.findings);
     result.notes.extend(metadata.notes);
     Ok(result)
+}
+
+/// Why a collection of the target has to be expected to lose documents.
+async fn expiry(servers: &Servers, entry: &CatalogEntry, prepared: &PreparedEntry) -> Result<Option<Expiry>> {
+    let is_ttl = |of: &serde_json::Value| of.get("expireAfterSeconds").is_some();
+    if is_ttl(&entry.options) || entry.indexes.iter().any(is_ttl) {
+        return Ok(Some(Expiry::Age));
+    }
+    let is_full = entry.kind == CollectionKind::Capped && catalog::is_full(&servers.target, &prepared.target).await?;
+    Ok(is_full.then_some(Expiry::Capped))
 }
