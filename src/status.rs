@@ -148,7 +148,7 @@ pub struct NamespaceStatus {
     pub namespace: Namespace,
     /// On the target, once planned.
     pub target: Option<Namespace>,
-    /// `planned`, `copying` or `copied`, or `left out` for a kind that is not copied.
+    /// `planned`, `copying` or `copied`, or `left out` for a kind that is not copied. Views are copied by prepare.
     pub status: &'static str,
     /// As the source's metadata said at discover.
     pub estimated_total: u64,
@@ -294,8 +294,10 @@ fn status(name: &str, facts: Facts<'_>) -> Status {
     let is_abandoned = job.as_ref().is_some_and(|job| job.abandoned.is_some());
     let (mut status, error) = job_status(&all, is_committed, is_abandoned, failure.as_ref());
     let (findings, notes) = remarks(&facts);
-    let namespaces = catalog.map_or_else(Vec::new, |catalog| namespaces(catalog, lanes, &rejects.repairs));
-    let is_copied = steps.get(&Step::Copy).is_some_and(|work| work.status == WorkStatus::Done);
+    let is_done = |step| steps.get(&step).is_some_and(|work| work.status == WorkStatus::Done);
+    let is_prepared = is_done(Step::Prepare);
+    let namespaces = catalog.map_or_else(Vec::new, |catalog| namespaces(catalog, lanes, &rejects.repairs, is_prepared));
+    let is_copied = is_done(Step::Copy);
     let left: Moved = namespaces.iter().map(|namespace| namespace.left).sum();
     let mut lane_statuses: Vec<LaneStatus> = lanes.iter().map(lane_status).collect();
     let rate = lane_statuses.iter().filter_map(|lane| lane.rate).reduce(|one, other| one + other);
@@ -541,8 +543,9 @@ fn collections(step: Step, facts: &Facts<'_>, catalog: &Catalog, namespaces: &[N
     let count = |is_wanted: fn(&Listed) -> bool| catalog.namespaces.iter().filter(|listed| is_wanted(listed)).count();
     match step {
         Step::Copy => {
-            let done = namespaces.iter().filter(|namespace| namespace.status == "copied").count();
-            Some(Part { done, total: count(|listed| listed.is_copied) })
+            let is_done = |namespace: &&NamespaceStatus| namespace.partitions > 0 && namespace.status == "copied";
+            let done = namespaces.iter().filter(is_done).count();
+            Some(Part { done, total: count(|listed| listed.has_documents) })
         }
         Step::Index => {
             let prepare = facts.steps.get(&Step::Prepare);
@@ -565,7 +568,12 @@ struct Copied<'a> {
     is_open: bool,
 }
 
-fn namespaces(catalog: &Catalog, lanes: &[LaneFacts<'_>], repairs: &[Repair]) -> Vec<NamespaceStatus> {
+fn namespaces(
+    catalog: &Catalog,
+    lanes: &[LaneFacts<'_>],
+    repairs: &[Repair],
+    is_prepared: bool,
+) -> Vec<NamespaceStatus> {
     let mut copied: HashMap<Ordinal, Copied<'_>> = HashMap::new();
     for lane in lanes {
         for partition in lane.partitions() {
@@ -586,8 +594,8 @@ fn namespaces(catalog: &Catalog, lanes: &[LaneFacts<'_>], repairs: &[Repair]) ->
     }
     let nothing = Copied::default();
     let shown = |entry: &Listed| {
-        let mut shown = namespace(entry, copied.get(&entry.ordinal).unwrap_or(&nothing));
-        for repair in repairs.iter().filter(|repair| repair.namespace == entry.namespace) {
+        let mut shown = namespace(entry, copied.get(&entry.ordinal).unwrap_or(&nothing), is_prepared);
+        for repair in repairs.iter().filter(|repair| repair.namespace.shown() == entry.namespace) {
             shown.written += repair.counts.written;
             shown.written_bytes += repair.counts.written_bytes;
             shown.rejected = shown.rejected.saturating_sub(repair.ids.len() as u64);
@@ -597,21 +605,21 @@ fn namespaces(catalog: &Catalog, lanes: &[LaneFacts<'_>], repairs: &[Repair]) ->
     catalog.namespaces.iter().map(shown).collect()
 }
 
-fn namespace(entry: &Listed, copied: &Copied<'_>) -> NamespaceStatus {
+fn namespace(entry: &Listed, copied: &Copied<'_>, is_prepared: bool) -> NamespaceStatus {
     let is_planned = entry.is_copied && copied.partitions > 0;
     let is_done = is_planned && copied.finished == copied.partitions;
     let done = Moved::of(&copied.counts);
-    let left = if is_done || !entry.is_copied {
+    let left = if is_done || !entry.has_documents {
         Moved::default()
     } else {
         done.left_of(Moved { documents: entry.documents, bytes: entry.bytes })
     };
     NamespaceStatus {
         namespace: entry.namespace.clone(),
-        target: copied.target.cloned(),
+        target: copied.target.map(Namespace::shown),
         status: match copied {
             _ if !entry.is_copied => "left out",
-            _ if is_done => "copied",
+            _ if is_done || (is_prepared && !entry.has_documents) => "copied",
             Copied { is_open, finished, .. } if *is_open || *finished > 0 => "copying",
             _ => "planned",
         },

@@ -373,7 +373,7 @@ impl Run {
 
     fn finish(&self, spec: PartitionSpec, ending: Ending, gone: Option<Gone>) {
         let notes = gone.map(|gone| Note {
-            namespace: spec.source.clone(),
+            namespace: spec.source.shown(),
             text: format!(
                 "was {} on the source while it was copied; a stream from the checkpoint brings that only where it replays DDL",
                 gone.text()

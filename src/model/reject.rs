@@ -172,12 +172,12 @@ pub fn findings(rejected: &[Rejected]) -> Vec<Finding> {
         let count = counts.entry(&one.namespace).or_default();
         *count += 1;
         if *count <= KEPT_FINDINGS {
-            findings.push(Finding { namespace: one.namespace.clone(), text: one.text() });
+            findings.push(Finding { namespace: one.namespace.shown(), text: one.text() });
         }
     }
     for (namespace, count) in counts.into_iter().filter(|(_, count)| *count > KEPT_FINDINGS) {
         let text = format!("has {} more findings like these; `mongoferry rejected` lists all", count - KEPT_FINDINGS);
-        findings.push(Finding { namespace: namespace.clone(), text });
+        findings.push(Finding { namespace: namespace.shown(), text });
     }
     findings
 }

@@ -66,6 +66,7 @@ pub(super) struct Listed {
     pub ordinal: Ordinal,
     pub namespace: Namespace,
     pub is_copied: bool,
+    pub has_documents: bool,
     pub has_indexes: bool,
     pub documents: u64,
     pub bytes: u64,
@@ -76,6 +77,7 @@ impl Listed {
         Self {
             ordinal: entry.ordinal,
             is_copied: entry.kind.is_copied(),
+            has_documents: entry.kind.has_documents(),
             has_indexes: entry.kind.is_copied() && entry.secondary_indexes().next().is_some(),
             documents: entry.documents,
             bytes: entry.bytes,

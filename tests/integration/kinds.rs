@@ -1,8 +1,10 @@
 //! Every kind of collection, and every option of one.
 
+use crate::support::cluster::{shared_cluster, shared_target_cluster};
 use crate::support::compare::{Scope, compare};
 use crate::support::ferry::Ferry;
 use crate::support::kinds;
+use crate::support::router::Router;
 use crate::support::servers::{Failure, ReplicaSet, StartOptions, shared_source, shared_target};
 use futures_util::TryStreamExt;
 use mongodb::Client;
@@ -286,5 +288,48 @@ async fn writes_that_go_on_do_not_keep_a_capped_collection_from_its_end() -> Res
     let copied = natural(&to, "capped_busy").await?;
     let numbers: Vec<i32> = copied.iter().filter_map(|document| document.get_i32("n").ok()).collect();
     assert!(numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]), "a gap, or another order");
+    Ok(())
+}
+
+#[tokio::test]
+async fn kinds_of_a_cluster_that_is_read_directly_arrive() -> Result<(), Failure> {
+    let (source, target) = (shared_cluster().await?, shared_target().await?);
+    for (name, primary) in [("kinds_cluster", "s1"), ("kinds_cluster_view", "s1")] {
+        source.create_database(name, primary).await?;
+    }
+    let from = source.shard_client("s1").await?;
+    let to = Client::with_uri_str(target.uri()).await?;
+    kinds::fill(&from, "kinds_cluster").await?;
+    let directory = tempfile::tempdir()?;
+    let ferry = Ferry::new(directory.path(), "", &target.uri(), "kinds_cluster")
+        .of_shards(&source.shard_uris(), &source.config_uri())
+        .set("MONGOFERRY_INCLUDE", "kinds_cluster,kinds_cluster_view")
+        .set("MONGOFERRY_CHECKPOINT_NAMESPACE", "mongoshake.ckpt_kinds_cluster")
+        .set("MONGOFERRY_VERIFY", "full");
+    ferry.run(&["step", "all"]).await.expect(0);
+    assert_equal(&from, &to, &of(&["kinds_cluster", "kinds_cluster_view"])).await
+}
+
+#[tokio::test]
+async fn kinds_arrive_in_a_cluster() -> Result<(), Failure> {
+    let (source, cluster) = (shared_source().await?, shared_target_cluster().await?);
+    let router = Router::start(cluster)?;
+    let from = Client::with_uri_str(source.uri()).await?;
+    kinds::load(&from, "kinds_routed").await?;
+    let directory = tempfile::tempdir()?;
+    let ferry = Ferry::new(directory.path(), &source.uri(), &router.uri(), "kinds_routed")
+        .set("MONGOFERRY_INCLUDE", "kinds_routed,kinds_routed_view")
+        .set("MONGOFERRY_KEEP_UNSHARDED", "kinds_routed")
+        .set("MONGOFERRY_CHECKPOINT_NAMESPACE", "mongoshake.ckpt_kinds_routed");
+    ferry.run(&["step", "all"]).await.expect(0);
+    // All of it is on the databases' primary shards.
+    for database in ["kinds_routed", "kinds_routed_view"] {
+        let mut equal = 0;
+        for shard in &cluster.shards {
+            let to = cluster.shard_client(&shard.name).await?;
+            equal += usize::from(compare(&from, &to, &of(&[database])).await?.is_equal());
+        }
+        assert_eq!(equal, 1, "{database}");
+    }
     Ok(())
 }

@@ -17,15 +17,19 @@ async fn create(database: &Database, name: &str, options: Document) -> Result<()
     Ok(())
 }
 
-/// What servers of all versions from 4.4 on have.
+/// What servers of all versions from 4.4 on have, in a database that is made anew.
 pub async fn load_old(client: &Client, name: &str) -> Result<(), Failure> {
-    let database = client.database(name);
-    database.drop().await?;
-    create(&database, "capped", doc! { "capped": true, "size": 1_000_000, "max": 700 }).await?;
+    client.database(name).drop().await?;
+    fill_old(&client.database(name)).await
+}
+
+async fn fill_old(database: &Database) -> Result<(), Failure> {
+    let name = database.name();
+    create(database, "capped", doc! { "capped": true, "size": 1_000_000, "max": 700 }).await?;
     database.collection("capped").insert_many(shuffled(1_000)).await?;
-    create(&database, "capped small", doc! { "capped": true, "size": 5_000 }).await?;
+    create(database, "capped small", doc! { "capped": true, "size": 5_000 }).await?;
     database.collection("capped small").insert_many(shuffled(300)).await?;
-    create(&database, "capped empty", doc! { "capped": true, "size": 100_000 }).await?;
+    create(database, "capped empty", doc! { "capped": true, "size": 100_000 }).await?;
     let validator = doc! { "$jsonSchema": { "required": ["a"] } };
     create(
         &database,
@@ -33,18 +37,18 @@ pub async fn load_old(client: &Client, name: &str) -> Result<(), Failure> {
         doc! { "validator": validator.clone(), "validationLevel": "moderate", "validationAction": "warn" },
     )
     .await?;
-    create(&database, "level alone", doc! { "validationLevel": "off" }).await?;
-    create(&database, "strict", doc! {}).await?;
+    create(database, "level alone", doc! { "validationLevel": "off" }).await?;
+    create(database, "strict", doc! {}).await?;
     database.collection("strict").insert_many([doc! { "_id": 1, "b": 1 }, doc! { "_id": 2, "a": 1 }]).await?;
     database
         .run_command(doc! { "collMod": "strict", "validator": validator, "validationLevel": "strict", "validationAction": "error" })
         .await?;
-    create(&database, "collated", doc! { "collation": { "locale": "fr", "strength": 2 } }).await?;
+    create(database, "collated", doc! { "collation": { "locale": "fr", "strength": 2 } }).await?;
     database.collection("collated").insert_many(["a", "b", "É"].map(|id| doc! { "_id": id })).await?;
     let engine = doc! { "wiredTiger": { "configString": "block_compressor=zlib" } };
     let defaults = doc! { "storageEngine": { "wiredTiger": { "configString": "prefix_compression=false" } } };
-    create(&database, "engine", doc! { "storageEngine": engine, "indexOptionDefaults": defaults }).await?;
-    create(&database, "empty", doc! {}).await?;
+    create(database, "engine", doc! { "storageEngine": engine, "indexOptionDefaults": defaults }).await?;
+    create(database, "empty", doc! {}).await?;
     for odd in ["a b", "a.b.c", "ünïcødé ☃", "x", "db.with.dots", "-", "1", "a/b\\c:*?\"<>|"] {
         database.collection(odd).insert_one(doc! { "_id": odd }).await?;
     }
@@ -60,7 +64,7 @@ pub async fn load_old(client: &Client, name: &str) -> Result<(), Failure> {
     database.collection("fs.chunks").insert_many([chunk(0, b"ab"), chunk(1, b"c")]).await?;
     let indexes = vec![doc! { "key": { "files_id": 1, "n": 1 }, "name": "files_id_1_n_1", "unique": true }];
     database.run_command(doc! { "createIndexes": "fs.chunks", "indexes": indexes }).await?;
-    views(&database).await
+    views(database).await
 }
 
 async fn views(database: &Database) -> Result<(), Failure> {
@@ -75,10 +79,17 @@ async fn views(database: &Database) -> Result<(), Failure> {
     create(database, "view collated", collated).await
 }
 
-/// What 6.0 has beside that.
+/// What 6.0 has beside that, in databases that are made anew: the second one holds a view alone.
 pub async fn load(client: &Client, name: &str) -> Result<(), Failure> {
-    load_old(client, name).await?;
+    client.database(name).drop().await?;
+    client.database(&format!("{name}_view")).drop().await?;
+    fill(client, name).await
+}
+
+/// The same in databases that are there and empty.
+pub async fn fill(client: &Client, name: &str) -> Result<(), Failure> {
     let database = client.database(name);
+    fill_old(&database).await?;
     let by_id = |name: &str| doc! { "key": { "_id": 1 }, "unique": true, "name": name };
     create(&database, "clustered", doc! { "clusteredIndex": by_id("by id") }).await?;
     database.collection("clustered").insert_many((0..50).map(|n| doc! { "_id": n })).await?;
@@ -87,9 +98,7 @@ pub async fn load(client: &Client, name: &str) -> Result<(), Failure> {
     create(&database, "pre images", doc! { "changeStreamPreAndPostImages": { "enabled": true } }).await?;
     encrypted(&database).await?;
     time_series(&database).await?;
-    // A database that holds a view alone.
     let alone = client.database(&format!("{name}_view"));
-    alone.drop().await?;
     create(&alone, "v", doc! { "viewOn": "nothing", "pipeline": [] }).await
 }
 
