@@ -113,8 +113,10 @@ pub struct Leniency {
     /// The target's collection had documents before the copy (`--existing keep`): its sum says nothing about this job, and
     /// what it alone has is none of its business.
     pub had_documents: bool,
-    /// The collection has a TTL index, which deletes documents on each side in its own time.
+    /// The collection has a TTL index, which deletes documents on the source in its own time.
     pub expires: bool,
+    /// It deletes them on the target as well: the job is committed, or did not make the index.
+    pub target_expires: bool,
 }
 
 impl Comparison {
@@ -185,7 +187,12 @@ impl Comparison {
             Some(Verdict::All) | None => (suspects.kept.clone(), suspects.more),
         };
         for suspect in wrong {
-            if leniency.expires && suspect.fault != Fault::Different {
+            let is_expired = match suspect.fault {
+                Fault::Missing => leniency.target_expires,
+                Fault::Extra => leniency.expires,
+                Fault::Different => false,
+            };
+            if is_expired {
                 self.tally.expired += 1;
             } else {
                 self.findings.add(Finding { namespace: namespace.clone(), text: suspect.text });
@@ -235,7 +242,7 @@ impl Tally {
                 "{unknown} documents differ, and do not add up to what the target lacks of what it has acknowledged: some may have changed on the source since, which a stream from the checkpoint brings"
             ));
         }
-        if *miscounted > 0 && leniency.expires {
+        if *miscounted > 0 && leniency.target_expires {
             notes.push("does not have what was acknowledged: a TTL index expires documents there".to_owned());
         } else if *miscounted > 0 {
             notes.push(format!(
@@ -270,8 +277,9 @@ mod tests {
     use bson::{RawBsonRef, rawdoc};
 
     const FULL: Round = Round { number: 0, check: Check { verify: Verify::Full, against: Against::Proofs } };
-    const EXPIRES: Leniency = Leniency { had_documents: false, expires: true };
-    const KEPT: Leniency = Leniency { had_documents: true, expires: false };
+    const EXPIRES: Leniency = Leniency { had_documents: false, expires: true, target_expires: true };
+    const HELD: Leniency = Leniency { target_expires: false, ..EXPIRES };
+    const KEPT: Leniency = Leniency { had_documents: true, expires: false, target_expires: false };
 
     fn namespace() -> Namespace {
         Namespace::new("shop", "orders")
@@ -308,6 +316,11 @@ mod tests {
         assert_eq!((equal.findings.count(), equal.tally.miscounted), (0, 1));
         let expired = judged(lost.weight, std::slice::from_ref(&lost), EXPIRES);
         assert_eq!((expired.findings.count(), expired.tally.expired), (0, 1));
+        // What is held back on the target has not deleted it there.
+        let held = judged(lost.weight, std::slice::from_ref(&lost), HELD);
+        assert_eq!((held.findings.count(), held.tally.expired), (1, 0));
+        let held = judged(extra.weight, std::slice::from_ref(&extra), HELD);
+        assert_eq!((held.findings.count(), held.tally.expired), (0, 1));
         let kept = judged(Digest::of(b"x"), &[lost, extra], KEPT);
         assert_eq!((kept.findings.count(), kept.tally.foreign), (1, 1));
     }

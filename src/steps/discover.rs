@@ -15,11 +15,12 @@ use crate::context::{Context, Servers};
 use crate::driver::{self, Finished, Named, Outcome};
 use crate::error::{Error, Result};
 use crate::model::bson_order::compare_documents;
-use crate::model::catalog::{CatalogEntry, OrderFacts, Ordinal, Part, index_differences, option_differences};
-use crate::model::choice::{CheckpointMode, Order, ReadOrder, ReadThrough};
+use crate::model::catalog::{CatalogEntry, OrderFacts, Ordinal, Part, option_differences};
+use crate::model::choice::{CheckpointMode, CreateIndex, Order, ReadOrder, ReadThrough};
 use crate::model::chunk_map::ChunkMap;
 use crate::model::cursor::Key;
 use crate::model::finding::{Finding, Note};
+use crate::model::index::{self, Held, index_differences};
 use crate::model::job::{Binding, CheckpointMap, JobRecord, Optime};
 use crate::model::namespace::{Namespace, SPECIAL_DATABASES, case_clashes};
 use crate::model::step::Step;
@@ -96,7 +97,7 @@ async fn discover(context: &Context, servers: &Servers, claim: &Claim<StepProgre
     bind(context, servers).await?;
     let entries = pages::read_catalog(&context.documents).await?;
     let crowded = if named == Named::ByMachine { crowded(context, servers).await } else { Vec::new() };
-    Ok(finished(&entries, &checkpoints, crowded))
+    Ok(finished(&entries, &checkpoints, context.settings.create_index, crowded))
 }
 
 /// The checkpoints of all sources, captured now unless an earlier run has done so: the first ones win, since what was
@@ -286,7 +287,7 @@ async fn parts(
             let first = &entry.parts[0].shard;
             let differences = option_differences(&entry.options, &listed.options)
                 .into_iter()
-                .chain(index_differences(&entry.indexes, &indexes))
+                .chain(index_differences(&entry.indexes, &indexes, &entry.options, Held::None))
                 .chain((listed.uuid != entry.uuid).then(|| "its UUID is another one".to_owned()));
             entry.disagreements.extend(differences.map(|text| format!("on shard {owner}, unlike {first}: {text}")));
         }
@@ -400,7 +401,12 @@ async fn bind(context: &Context, servers: &Servers) -> Result<()> {
     }
 }
 
-fn finished(entries: &[CatalogEntry], checkpoints: &CheckpointMap, crowded: Vec<String>) -> Finished {
+fn finished(
+    entries: &[CatalogEntry],
+    checkpoints: &CheckpointMap,
+    create_index: CreateIndex,
+    crowded: Vec<String>,
+) -> Finished {
     let copied: Vec<&CatalogEntry> = entries.iter().filter(|entry| entry.kind.is_copied()).collect();
     let documents: u64 = copied.iter().map(|entry| entry.documents).sum();
     let finding = |namespace: &Namespace, text| Finding { namespace: namespace.clone(), text };
@@ -410,6 +416,13 @@ fn finished(entries: &[CatalogEntry], checkpoints: &CheckpointMap, crowded: Vec<
                 &entry.namespace,
                 format!("is not the same on all shards, and is copied as the first has it: {text}"),
             )
+        })
+    });
+    let unsupported = entries.iter().filter(|entry| entry.kind.is_copied() && create_index != CreateIndex::None);
+    let unsupported = unsupported.flat_map(|entry| {
+        entry.secondary_indexes().filter_map(|index| {
+            let why = index::unsupported(index)?;
+            Some(finding(&entry.namespace, format!("index {} {why}, and accept it here", index::name(index))))
         })
     });
     let findings = entries
@@ -423,6 +436,7 @@ fn finished(entries: &[CatalogEntry], checkpoints: &CheckpointMap, crowded: Vec<
             ),
         })
         .chain(disagreements)
+        .chain(unsupported)
         .collect();
     let oldest_transaction =
         checkpoints.checkpoints.values().filter_map(|checkpoint| checkpoint.oldest_transaction).min();

@@ -6,6 +6,7 @@
 //! - Resumes by: the inventory. A collection with the recorded UUID was there before and is dropped or kept as told; one
 //!   with another UUID under this job's marker is what a killed run has created. Pages that are prepared are skipped.
 
+mod early_indexes;
 pub mod sharding;
 
 use super::discover::names;
@@ -14,19 +15,19 @@ use crate::context::{Context, Servers};
 use crate::crash;
 use crate::driver::{self, Finished, Outcome};
 use crate::error::{Error, Kind, Result};
-use crate::model::catalog::{CatalogEntry, index_to_create, must_wait_for_data};
+use crate::model::catalog::CatalogEntry;
 use crate::model::choice::{CreateIndex, Existing};
+use crate::model::expiry::hold_options;
 use crate::model::finding::Note;
 use crate::model::namespace::{Namespace, case_clashes};
 use crate::model::step::Step;
 use crate::model::work::StepProgress;
 use crate::mongo::collection::{self, Creation};
 use crate::mongo::deployment::Deployment;
-use crate::mongo::{catalog, index, marker};
+use crate::mongo::{catalog, marker};
 use crate::state::keys;
 use crate::state::pages::{self, InventoryEntry, InventoryPage, PAGE, PreparedEntry, PreparedPage};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use serde_json::Value;
 use sharding::Decided;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -292,7 +293,7 @@ impl Maker<'_> {
             }
         }
         claim.ensure_may_send().await?;
-        let creation = crash::around("create", collection::create(target, name, &entry.options)).await?;
+        let creation = crash::around("create", collection::create(target, name, &hold_options(&entry.options))).await?;
         let uuid = catalog::collection(target, name).await?.and_then(|listed| listed.uuid);
         let uuid = uuid.ok_or_else(|| {
             target.side.error(format!("{name} was created on the target and is not there; try again"))
@@ -305,24 +306,8 @@ impl Maker<'_> {
         }
         let sharding = self.sharding.make(self.context, self.servers, claim, entry, (name, &uuid)).await?;
         if self.create_index == CreateIndex::Background {
-            self.build_early(entry, name, &uuid).await?;
+            early_indexes::build(target, claim, entry, (name, &uuid)).await?;
         }
         Ok(PreparedEntry { ordinal, target: name.clone(), uuid, created: true, documents_before: 0, sharding })
-    }
-
-    /// Builds the indexes that need not wait for the data.
-    async fn build_early(&self, entry: &CatalogEntry, name: &Namespace, uuid: &str) -> Result<()> {
-        let early: Vec<Value> = entry
-            .secondary_indexes()
-            .filter(|index| !must_wait_for_data(index))
-            .map(|index| index_to_create(index, &entry.options))
-            .collect();
-        self.claim.ensure_may_send().await?;
-        let refused = index::build(&self.servers.target, name, uuid, &early).await?;
-        // They are asked for once more after the data, when a refusal that remains becomes a finding.
-        for index in refused {
-            tracing::warn!(namespace = %name, "index {} was refused before the data: {}", index.name, index.reason);
-        }
-        Ok(())
     }
 }

@@ -6,10 +6,12 @@ use crate::context::{Context, Servers};
 use crate::crash;
 use crate::error::{Error, Result};
 use crate::model::bson_order::compare_documents;
-use crate::model::catalog::{CatalogEntry, Ordinal, Sharding, index_to_create, is_implicit};
+use crate::model::catalog::{CatalogEntry, Ordinal, Sharding};
 use crate::model::choice::Existing;
 use crate::model::chunk_layout::{ChunkLayout, Zoned};
 use crate::model::chunk_map::ChunkMap;
+use crate::model::expiry::hold_index;
+use crate::model::index::{Wanted, is_implicit};
 use crate::model::namespace::Namespace;
 use crate::model::target_sharding::{TargetSharding, ZoneRange, supporting_index};
 use crate::model::work::StepProgress;
@@ -171,7 +173,8 @@ impl Decided {
         // Else the server makes one of its own, with another name than the source's.
         if let Some(index) = supporting_index(entry, wanted).filter(|index| !is_implicit(index)) {
             claim.ensure_may_send().await?;
-            let refused = index::build(target, name, uuid, &[index_to_create(index, &entry.options)]).await?;
+            let spec = hold_index(&Wanted::of(index, &entry.options).spec, target.holding());
+            let refused = index::build(target, name, uuid, &[spec]).await?;
             if let Some(refused) = refused.first() {
                 let why =
                     format!("the index {} of {name}'s shard key cannot be built: {}", refused.name, refused.reason);

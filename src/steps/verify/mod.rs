@@ -19,8 +19,10 @@ use crate::model::catalog::{CatalogEntry, Ordinal};
 use crate::model::choice::{Against, CreateIndex, Orphans, Verify};
 use crate::model::comparison::{Check, Leniency, Round};
 use crate::model::counts::Counts;
+use crate::model::expiry::seconds;
 use crate::model::lane::{Ending, PartitionRecord};
 use crate::model::namespace::Namespace;
+use crate::model::refresh::{self, Refreshed};
 use crate::model::step::Step;
 use crate::model::work::{StepProgress, UnitProgress, Work};
 use crate::state::document::Replaced;
@@ -145,9 +147,11 @@ struct Facts {
     prepared: HashMap<Ordinal, PreparedEntry>,
     proofs: HashMap<Ordinal, Proven>,
     create_index: CreateIndex,
+    /// Whether what was held back has its times by now.
+    is_committed: bool,
 }
 
-#[derive(Default)]
+#[derive(Default, Clone)]
 struct Proven {
     counts: Counts,
     is_gone: bool,
@@ -199,7 +203,8 @@ impl Facts {
         }
         let prepare = driver::step_work(context, Step::Prepare).await?;
         let create_index = prepare.and_then(|work| work.progress.create_index).unwrap_or_default();
-        Ok(Self { prepared, proofs, create_index })
+        let is_committed = driver::is_done(context, Step::Commit).await?;
+        Ok(Self { prepared, proofs, create_index, is_committed })
     }
 
     /// What prepare and copy say of a collection.
@@ -226,6 +231,33 @@ impl Facts {
     }
 }
 
+/// What the index step has left of a collection.
+async fn built(context: &Context, entry: &CatalogEntry) -> Result<UnitProgress> {
+    let key = keys::unit(Step::Index, entry.ordinal);
+    let share = match entry.secondary_indexes().next() {
+        Some(_) => context.documents.read::<Work<UnitProgress>>(&key).await?,
+        None => None,
+    };
+    Ok(share.map_or_else(|| UnitProgress::new(Step::Index, entry.namespace.clone()), |share| share.value.progress))
+}
+
+impl Proven {
+    /// The proofs, with what was brought to the source's later version since.
+    fn with(&self, refreshed: &[Refreshed], entry: &CatalogEntry) -> Self {
+        let mut proven = self.clone();
+        refresh::account(&mut proven.counts, refreshed);
+        // Which range a key belongs to only the server knows where a collation orders them: then it is looked at in full.
+        if entry.options.get("collation").is_none() {
+            for record in &mut proven.ranges {
+                let range = &record.partition.range;
+                let in_it = refreshed.iter().filter(|one| range.contains(&one.id));
+                refresh::account(&mut record.counts, in_it);
+            }
+        }
+        proven
+    }
+}
+
 /// Compares one collection. Its share has to be claimed where its documents are compared.
 async fn compare(
     context: &Context,
@@ -237,11 +269,22 @@ async fn compare(
     claim: Option<&Arc<Claim<UnitProgress>>>,
 ) -> Result<UnitResult> {
     let (prepared, proven) = facts.of(entry)?;
+    let built = built(context, entry).await?;
+    let accounted;
+    let proven = if built.refreshed.is_empty() {
+        proven
+    } else {
+        accounted = proven.with(&built.refreshed, entry);
+        &accounted
+    };
+    let is_expiring = seconds(&entry.options).is_some() || entry.indexes.iter().any(|index| seconds(index).is_some());
     let leniency = Leniency {
         had_documents: prepared.documents_before > 0,
-        expires: entry.indexes.iter().any(|index| index.get("expireAfterSeconds").is_some()),
+        expires: is_expiring,
+        // What this job has made it holds back.
+        target_expires: is_expiring && (facts.is_committed || !prepared.created),
     };
-    let mut metadata = metadata::compare(servers, facts, entry, source).await?;
+    let mut metadata = metadata::compare(servers, facts, (entry, &built), source).await?;
     let mut result = UnitResult { round: Some(round), ..UnitResult::default() };
     match (round.check.verify, claim) {
         _ if !metadata.is_comparable => {}
