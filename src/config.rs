@@ -99,6 +99,11 @@ const DEFAULT_MAX_READERS: u32 = 16;
 const WRITERS_RANGE: RangeInclusive<u32> = 1..=crate::copy::partition::IN_FLIGHT as u32;
 const DEFAULT_MAX_WRITERS: u32 = 8;
 
+/// A build takes a core of the target, and a server does three at once by default (`maxNumActiveUserIndexBuilds`): the others
+/// wait there.
+const INDEX_PARALLELISM_RANGE: RangeInclusive<u32> = 1..=64;
+const DEFAULT_INDEX_PARALLELISM: u32 = 3;
+
 /// Cutting one takes a server some milliseconds; more than a thousand for each collection is left to the balancer.
 const DEFAULT_MAX_INITIAL_CHUNKS: u32 = 1_000;
 const INITIAL_CHUNKS_RANGE: RangeInclusive<u32> = 1..=100_000;
@@ -203,6 +208,8 @@ pub struct Settings {
     pub create_index: CreateIndex,
     /// Whether the target refuses what a worker sends that has lost its lane.
     pub fence_writes: bool,
+    /// Of how many collections indexes are built at once.
+    pub index_parallelism: usize,
     /// Whether a digest of every document is taken while it is copied.
     pub digests: bool,
     /// For what kind of stream the checkpoint is; what the source is decides when none.
@@ -403,6 +410,9 @@ impl Resolver<'_> {
                 })?
                 .unwrap_or_default(),
             create_index: self.word("create-index", CREATE_INDEX, &CreateIndex::ALL)?.unwrap_or_default(),
+            index_parallelism: self
+                .number("index-parallelism", INDEX_PARALLELISM_RANGE)?
+                .unwrap_or(DEFAULT_INDEX_PARALLELISM) as usize,
             fence_writes: self.word("fence-writes", YES_NO, &[true, false])?.unwrap_or_default(),
             digests: self.digests()?,
             checkpoint_mode: self.checkpoint_mode()?,

@@ -121,6 +121,7 @@ async fn draw(mut looks: Looks, bar: ProgressBar) {
         } else if let Some(part) = step.collections {
             bar.set_length(part.total as u64);
             bar.set_position(part.done as u64);
+            bar.set_message(text::building(&status.builds));
         }
         bar.tick();
     }
@@ -130,7 +131,7 @@ async fn draw(mut looks: Looks, bar: ProgressBar) {
 fn style(step: Step) -> ProgressStyle {
     let template = match step {
         Step::Copy => "{prefix} {bar:20} {msg}",
-        Step::Index | Step::Verify => "{prefix} {bar:20} {pos} of {len} collections, {elapsed}",
+        Step::Index | Step::Verify => "{prefix} {bar:20} {pos} of {len} collections, {elapsed} {msg}",
         Step::Discover | Step::Plan | Step::Prepare | Step::Commit => "{prefix} {spinner} {elapsed}",
     };
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
@@ -142,17 +143,21 @@ async fn write_lines(mut looks: Looks) {
     let mut written = clock::monotonic();
     while let Some((look, step)) = next(&mut looks).await {
         let Some(status) = &look.status else { continue };
-        let now = (step.step, status.moved(), step.collections);
+        let building = text::building(&status.builds);
+        let now = (step.step, status.moved(), step.collections, building.clone());
         if before.is_none() {
-            before = Some(now);
+            before = Some(now.clone());
         }
         // Looks may come a little early, and more often than lines.
-        if before == Some(now) || written.elapsed() < LINE_INTERVAL - LOOK_INTERVAL / 2 {
+        if before.as_ref() == Some(&now) || written.elapsed() < LINE_INTERVAL - LOOK_INTERVAL / 2 {
             continue;
         }
         match step.collections {
             Some(_) if step.step == Step::Copy => tracing::info!("copy: {}", copied(status, &look)),
-            Some(part) => tracing::info!("{}: {} of {} collections", step.step, part.done, part.total),
+            Some(part) if building.is_empty() => {
+                tracing::info!("{}: {} of {} collections", step.step, part.done, part.total);
+            }
+            Some(part) => tracing::info!("{}: {} of {} collections, {building}", step.step, part.done, part.total),
             None => continue,
         }
         (before, written) = (Some(now), clock::monotonic());

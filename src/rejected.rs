@@ -8,29 +8,22 @@ use crate::abandon;
 use crate::claim::{Claim, Claiming, DoneIs};
 use crate::context::{Context, Servers};
 use crate::copy::deliver::{Delivery, Extent, Settlement};
-use crate::copy::ownerships::{Origin, Ownerships};
-use crate::copy::rejects::Rejects;
+use crate::copy::redeliver::Redelivery;
 use crate::driver;
 use crate::error::{Error, Result};
 use crate::model::counts::Counts;
 use crate::model::cursor::Key;
-use crate::model::job::CheckpointMap;
 use crate::model::namespace::Namespace;
-use crate::model::partition::Range;
-use crate::model::plan::LaneName;
 use crate::model::reject::{Cause, Rejected};
 use crate::model::step::Step;
 use crate::model::work::{StepProgress, WorkStatus};
 use crate::mongo::documents::Documents;
 use crate::mongo::read;
-use crate::mongo::writers::Writers;
 use crate::state::pages::{self, PreparedEntry};
 use crate::state::{keys, rejects};
-use crate::steps::discover;
 use bson::RawDocumentBuf;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
 /// How many documents are tried at once...
 const BATCH: usize = 500;
@@ -101,27 +94,15 @@ async fn retry_all(
     claim: &Arc<Claim<StepProgress>>,
     rejected: Vec<Rejected>,
 ) -> Result<Retried> {
-    let checkpoints: CheckpointMap = pages::expect(&context.documents, keys::CHECKPOINT).await?;
-    let mut origins = Vec::new();
-    for shard in &servers.source.shards {
-        let not_before = discover::not_before(&checkpoints, &shard.deployment)?;
-        let ownerships = Ownerships::new(context, &servers.source, &shard.name, &checkpoints).await?;
-        origins.push(Origin { deployment: shard.deployment.clone(), not_before, ownerships });
-    }
+    let redelivery = Redelivery::new(context, servers).await?;
     let prepared = pages::read_prepared(&context.documents).await?;
-    let writers = Writers::new(servers.target.clone(), None).map_err(|error| servers.target.failed(&error))?;
-    let writers = Arc::new(writers);
     let mut retried = Retried { settled: 0, left: Vec::new() };
     for (namespace, rejected) in by_namespace(rejected) {
         let entry = collection(&prepared, &rejected, &namespace)?;
         let twice: HashSet<Key> =
             rejected.iter().filter(|one| one.cause == Cause::Twice).map(|one| one.id.clone()).collect();
         let before: HashMap<Key, Rejected> = rejected.iter().map(|one| (one.id.clone(), one.clone())).collect();
-        let mut deliveries = Vec::new();
-        for origin in &origins {
-            let lane = LaneName::planned(origin.deployment.identity.set_name.clone(), 0);
-            deliveries.push(delivery(context, servers, (&writers, claim), origin, lane, (&namespace, entry)).await?);
-        }
+        let deliveries = redelivery.deliveries(context, servers, claim, (&namespace, entry)).await?;
         for batch in batches(rejected) {
             let mut settlement = try_again(&deliveries, &batch, &twice).await?;
             let on_two = settlement.on_two_shards.iter().filter_map(|id| before.get(id)).cloned();
@@ -161,38 +142,6 @@ fn collection<'a>(
     let is_it = |entry: &&PreparedEntry| rejected.first().is_some_and(|one| one.target == entry.target);
     let missing = || Error::state(format!("prepare has no entry for {namespace}; use another --job"));
     prepared.iter().find(is_it).ok_or_else(missing)
-}
-
-async fn delivery(
-    context: &Context,
-    servers: &Servers,
-    (writers, claim): (&Arc<Writers>, &Arc<Claim<StepProgress>>),
-    origin: &Origin,
-    lane: LaneName,
-    (from, entry): (&Namespace, &PreparedEntry),
-) -> Result<Delivery<StepProgress>> {
-    Ok(Delivery {
-        source: origin.deployment.clone(),
-        target: servers.target.clone(),
-        writers: Arc::clone(writers),
-        from: from.clone(),
-        to: entry.target.clone(),
-        uuid: entry.uuid.clone(),
-        locator: entry.locator()?,
-        range: Range::default(),
-        ownership: origin.ownerships.of(entry.ordinal, &origin.deployment).await?,
-        in_order: false,
-        created: entry.created,
-        // An earlier retry may have been killed before it recorded what it wrote.
-        replay: true,
-        probes_all: false,
-        not_before: origin.not_before,
-        on_conflict: context.settings.on_conflict,
-        digests: true,
-        rejects: Arc::new(Rejects::new(context.documents.clone(), lane, u64::MAX)),
-        claim: Arc::clone(claim),
-        empty_probes: AtomicUsize::new(0),
-    })
 }
 
 /// Cut so that a batch's documents are held at once.

@@ -23,11 +23,11 @@ use crate::model::namespace::Namespace;
 use crate::model::reject;
 use crate::model::speed::{Moved, Rate, percent};
 use crate::model::step::Step;
-use crate::model::work::{Work, WorkStatus};
+use crate::model::work::{Building, Work, WorkStatus};
 use crate::process;
 use crate::state::document::Documents;
 use crate::state::rejects::Repair;
-use reader::{Catalog, Facts, LaneFacts, Listed, Units};
+use reader::{Catalog, Facts, LaneFacts, Listed, UnitFacts, Units};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
 
@@ -84,6 +84,8 @@ pub struct Status {
     pub namespaces: Vec<NamespaceStatus>,
     /// The lanes.
     pub lanes: Vec<LaneStatus>,
+    /// The indexes that are being built in the index step.
+    pub builds: Vec<BuildStatus>,
     /// What `control` has said.
     pub control: ControlStatus,
     /// What a person must mend or accept.
@@ -199,6 +201,16 @@ pub struct LaneStatus {
     pub written_bytes: u64,
     /// How fast it is since it was last claimed. None when nobody is at it, or when it cannot be known.
     pub rate: Option<Rate>,
+}
+
+/// Indexes of one collection that the target is building.
+#[derive(Debug, Clone, Serialize)]
+pub struct BuildStatus {
+    /// The collection on the source.
+    pub namespace: Namespace,
+    /// How far the server is, as it was last asked.
+    #[serde(flatten)]
+    pub building: Building,
 }
 
 impl LaneStatus {
@@ -334,6 +346,7 @@ fn status(name: &str, facts: Facts<'_>) -> Status {
         saved_by: saved_by(&all),
         namespaces,
         lanes: lane_statuses,
+        builds: builds(index),
         control: control.as_ref().into(),
         findings,
         notes,
@@ -346,6 +359,16 @@ fn status(name: &str, facts: Facts<'_>) -> Status {
             map.stream_starts().into_iter().map(|(name, after)| (name, shown(after))).collect()
         }),
     }
+}
+
+/// What is being built, as far as somebody is at it and has told so.
+fn builds(index: &Units) -> Vec<BuildStatus> {
+    let is_running = |unit: &&UnitFacts| unit.standing.status == WorkStatus::Running && !unit.standing.is_silent;
+    let build = |unit: &UnitFacts| {
+        let building = unit.building.clone()?;
+        Some(BuildStatus { namespace: unit.namespace.clone(), building })
+    };
+    index.units.values().filter(is_running).filter_map(build).collect()
 }
 
 /// Where a worker is at the copy of a job that is paused, says so: it is the copy that is paused, and nothing else.

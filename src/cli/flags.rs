@@ -139,6 +139,10 @@ pub(super) struct TargetFlags {
     /// when all documents are there [default: foreground] [env: MONGOFERRY_CREATE_INDEX]
     #[arg(long, value_name = "CHOICE", value_parser = Suggested(layer::CREATE_INDEX))]
     create_index: Option<String>,
+    /// Of how many collections indexes are built at once, 1 to 64; a server does as many as its
+    /// maxNumActiveUserIndexBuilds says, by default 3 [default: 3] [env: MONGOFERRY_INDEX_PARALLELISM]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    index_parallelism: Option<String>,
     /// Whether the target refuses what a worker sends that has lost its lane to another one; it costs the target more the
     /// smaller the documents are [default: no] [env: MONGOFERRY_FENCE_WRITES]
     #[arg(long, value_name = "CHOICE", value_parser = Suggested(layer::YES_NO))]
@@ -172,6 +176,7 @@ impl TargetFlags {
         self.sharding.take_into(raw);
         self.refused.take_into(raw);
         raw.set("create-index", &self.create_index);
+        raw.set("index-parallelism", &self.index_parallelism);
         raw.set("fence-writes", &self.fence_writes);
         raw.set("digests", &self.digests);
         raw.set("checkpoint-mode", &self.checkpoint_mode);

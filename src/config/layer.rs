@@ -121,6 +121,7 @@ pub const SETTINGS: &[Setting] = &[
     one("on-conflict"),
     one("max-rejected"),
     one("create-index"),
+    one("index-parallelism"),
     one("fence-writes"),
     one("digests"),
     one("checkpoint-mode"),

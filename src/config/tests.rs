@@ -47,7 +47,7 @@ fn defaults() {
     assert_eq!((settings.verify, settings.against), (Verify::Metadata, Against::Proofs));
     assert_eq!(settings.checkpoint_namespace.to_string(), "mongoshake.ckpt_default");
     assert_eq!(settings.partition_size, 256 << 20);
-    assert_eq!(settings.lanes_per_shard, 1);
+    assert_eq!((settings.lanes_per_shard, settings.index_parallelism), (1, 3));
     assert_eq!((settings.memory, settings.max_readers, settings.max_writers), (64 << 20, 16, 8));
     assert_eq!(settings.rate_limits, RateLimits::default());
     assert_eq!(settings.time_budget, None);
@@ -109,6 +109,7 @@ fn every_setting_can_be_given_in_every_place_that_it_has() {
         ("on-conflict", "replace"),
         ("max-rejected", "1000"),
         ("create-index", "background"),
+        ("index-parallelism", "7"),
         ("fence-writes", "yes"),
         ("digests", "no"),
         ("checkpoint-uri", "mongodb://c/"),
@@ -171,7 +172,7 @@ fn every_setting_can_be_given_in_every_place_that_it_has() {
         assert_eq!(settings.checkpoint_namespace.to_string(), "other.ckpt", "{place}");
         assert_eq!(settings.partition_size, 1_500_000_000, "{place}");
         assert_eq!((settings.on_conflict, settings.max_rejected), (OnConflict::Replace, 1_000), "{place}");
-        assert_eq!(settings.lanes_per_shard, 3, "{place}");
+        assert_eq!((settings.lanes_per_shard, settings.index_parallelism), (3, 7), "{place}");
         assert_eq!(settings.read_order, ReadOrder::Natural, "{place}");
         assert_eq!(settings.read, Some(ReadThrough::Mongos), "{place}");
         assert_eq!(settings.checkpoint_mode, Some(CheckpointMode::ChangeStream), "{place}");
@@ -445,6 +446,7 @@ fn bad_input() {
         (&["step", "all", "--partition-size", "4KB"], &[], "", &["--partition-size 4KB:", "from 4KiB to 1TiB"]),
         (STEP_ALL, &[], "partition-size = '-5MB'", &["`partition-size = \"-5MB\"`", "not a size"]),
         (&["step", "all", "--memory", "16MiB"], &[], "", &["--memory 16MiB:", "from 32MiB to 1TiB"]),
+        (&["step", "all", "--index-parallelism", "65"], &[], "", &["--index-parallelism 65:", "from 1 to 64"]),
         (&["step", "all", "--max-readers", "0"], &[], "", &["--max-readers 0:", "from 1 to 256"]),
         (&["step", "all", "--max-writers", "17"], &[], "", &["--max-writers 17:", "from 1 to 16"]),
         (&["step", "all", "--max-writers", "-1"], &[], "", &["--max-writers -1:", "from 1 to 16"]),

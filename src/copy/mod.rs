@@ -14,6 +14,8 @@ pub mod lane;
 pub mod ownership;
 pub mod ownerships;
 pub mod partition;
+pub mod redeliver;
+pub mod refresh;
 pub mod rejects;
 mod send;
 mod settle;

@@ -319,7 +319,7 @@ impl<P: Progress> Delivery<P> {
     }
 
     /// What the source has under this `_id` now; none where that is not this shard's.
-    async fn source_now(&self, key: &Key) -> Result<Option<RawDocumentBuf>> {
+    pub(super) async fn source_now(&self, key: &Key) -> Result<Option<RawDocumentBuf>> {
         let read = || read::document(&self.source, &self.from, key, Some(self.not_before));
         match self.retried(&self.source, read).await? {
             Some(now) if self.is_mine(&now)? => Ok(Some(now)),
@@ -328,14 +328,14 @@ impl<P: Progress> Delivery<P> {
     }
 
     /// How a write finds a document on the target.
-    fn located(&self, key: &Key, document: &RawDocument) -> Result<Located> {
+    pub(super) fn located(&self, key: &Key, document: &RawDocument) -> Result<Located> {
         self.locator.of(key, document).map_err(|why| {
             self.target.side.error(format!("the document of {} with _id {key:?} has no shard key: {why}", self.to))
         })
     }
 
     /// Deletes a document that the target is to have no more.
-    async fn delete(&self, key: &Key, located: &Located) -> Result<()> {
+    pub(super) async fn delete(&self, key: &Key, located: &Located) -> Result<()> {
         match self.retried_write(|| write::delete(&self.writers, &self.to, &self.uuid, located)).await? {
             None => Ok(()),
             Some(refusal) => Err(self.target.side.error(format!(
@@ -361,7 +361,7 @@ impl<P: Progress> Delivery<P> {
     }
 
     /// Puts a document in the place of those that are there with this `_id`. When it is refused, they may be gone.
-    async fn put(&self, key: &Key, document: &RawDocument, there: &Versions) -> Result<Option<Refusal>> {
+    pub(super) async fn put(&self, key: &Key, document: &RawDocument, there: &Versions) -> Result<Option<Refusal>> {
         let (writers, to, uuid) = (&self.writers, &self.to, self.uuid.as_str());
         let bytes = document.as_bytes();
         let keeps_timestamps = self.target.keeps_empty_timestamps() || !has_empty_timestamp(bytes);

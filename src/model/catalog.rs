@@ -185,78 +185,8 @@ impl CatalogEntry {
 
     /// The indexes that have to be built: all but the one on `_id` and a clustered one, which come with the collection.
     pub fn secondary_indexes(&self) -> impl Iterator<Item = &Value> {
-        self.indexes.iter().filter(|index| !is_implicit(index))
+        self.indexes.iter().filter(|index| !super::index::is_implicit(index))
     }
-}
-
-/// Whether an index comes with its collection.
-pub fn is_implicit(index: &Value) -> bool {
-    let clustered = index.get("clustered").and_then(Value::as_bool).unwrap_or(false);
-    clustered || index.get("name").and_then(Value::as_str) == Some("_id_")
-}
-
-/// What has to be asked of `createIndexes` for an index that `listIndexes` shows so.
-///
-/// Left out are `ns`, which servers before 4.4 show and newer ones refuse, and `background`, which is without effect
-/// from 4.2 on. An index of simple collation is listed without one; created so on a collection with a default
-/// collation it would inherit that, so the simple one is spelled out
-/// (<https://www.mongodb.com/docs/manual/reference/collation/#collation-and-index-use>).
-pub fn index_to_create(listed: &Value, collection_options: &Value) -> Value {
-    let mut index = listed.as_object().cloned().unwrap_or_default();
-    index.shift_remove("ns");
-    index.shift_remove("background");
-    if collection_options.get("collation").is_some() && !index.contains_key("collation") {
-        index.insert("collation".into(), serde_json::json!({"locale": "simple"}));
-    }
-    Value::Object(index)
-}
-
-/// Whether an index has consequences while documents still arrive: a unique one rejects, a TTL one deletes. Such ones
-/// always wait for the data.
-pub fn must_wait_for_data(index: &Value) -> bool {
-    let flag = |name: &str| index.get(name).is_some_and(|value| value != &Value::Bool(false));
-    flag("unique") || flag("prepareUnique") || index.get("expireAfterSeconds").is_some()
-}
-
-/// How two listings of one collection's indexes differ, one sentence each. Compared by name; the order of fields
-/// matters in `key` alone.
-pub fn index_differences(expected: &[Value], found: &[Value]) -> Vec<String> {
-    let name = |index: &Value| index.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
-    let mut differences = Vec::new();
-    for index in expected {
-        match found.iter().find(|other| name(other) == name(index)) {
-            None => differences.push(format!("index {} is missing", name(index))),
-            Some(other) if !same_index(index, other) => differences.push(format!(
-                "index {} differs: expected {}, found {}",
-                name(index),
-                comparable(index),
-                comparable(other)
-            )),
-            Some(_) => {}
-        }
-    }
-    for other in found {
-        if !expected.iter().any(|index| name(index) == name(other)) {
-            differences.push(format!("index {} is not on the source", name(other)));
-        }
-    }
-    differences
-}
-
-fn same_index(left: &Value, right: &Value) -> bool {
-    let keys =
-        |index: &Value| index.get("key").and_then(Value::as_object).map(|key| key.keys().cloned().collect::<Vec<_>>());
-    keys(left) == keys(right) && comparable(left) == comparable(right)
-}
-
-/// An index without what says nothing about it.
-fn comparable(index: &Value) -> Value {
-    let mut index = index.clone();
-    if let Some(fields) = index.as_object_mut() {
-        fields.shift_remove("ns");
-        fields.shift_remove("background");
-    }
-    index
 }
 
 /// How two collections' options differ, one sentence each; the order of fields does not matter.
@@ -320,33 +250,6 @@ pub(super) mod tests {
         assert_eq!(order(OrderFacts { is_clustered: true, ..scattered }), Order::Id);
         assert_eq!(scattered.order(ReadOrder::Id), Order::Id);
         assert_eq!(OrderFacts { bytes: 0, ..scattered }.order(ReadOrder::Natural), Order::Natural);
-    }
-
-    #[test]
-    fn the_order_of_an_index_key_matters_and_of_nothing_else() {
-        let index = json!({"v": 2, "key": {"a": 1, "b": -1}, "name": "n", "background": true});
-        assert!(
-            index_differences(std::slice::from_ref(&index), &[json!({"name": "n", "key": {"a": 1, "b": -1}, "v": 2})])
-                .is_empty()
-        );
-        assert_eq!(index_differences(&[index], &[json!({"name": "n", "key": {"b": -1, "a": 1}, "v": 2})]).len(), 1);
-    }
-
-    #[test]
-    fn a_simple_index_on_a_collated_collection_says_so() {
-        let options = json!({"collation": {"locale": "fr"}});
-        let index = index_to_create(&json!({"v": 2, "key": {"b": 1, "a": 1}, "name": "n", "ns": "db.c"}), &options);
-        assert_eq!(index["collation"], json!({"locale": "simple"}));
-        assert_eq!(index["key"].to_string(), r#"{"b":1,"a":1}"#);
-        assert!(index.get("ns").is_none());
-        assert!(index_to_create(&json!({"name": "n"}), &json!({})).get("collation").is_none());
-    }
-
-    #[test]
-    fn unique_and_expiring_indexes_wait_for_the_data() {
-        assert!(must_wait_for_data(&json!({"unique": true})));
-        assert!(must_wait_for_data(&json!({"expireAfterSeconds": 0})));
-        assert!(!must_wait_for_data(&json!({"unique": false, "sparse": true})));
     }
 
     #[test]

@@ -113,25 +113,37 @@ pub struct Leniency {
     /// The target's collection had documents before the copy (`--existing keep`): its sum says nothing about this job, and
     /// what it alone has is none of its business.
     pub had_documents: bool,
-    /// Why the collection loses documents by itself, on each side in its own time.
-    pub expires: Option<Expiry>,
+    /// Why the collection loses documents by itself on the source, in its own time.
+    pub source_loses: Option<Loss>,
+    /// Why it loses them on the target as well: not what this job holds back until it is committed.
+    pub target_loses: Option<Loss>,
 }
 
 /// Why a collection loses documents by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Expiry {
+pub enum Loss {
     /// They are too old: a TTL index, or `expireAfterSeconds` of the collection.
     Age,
     /// It is capped and full.
     Capped,
 }
 
-impl Expiry {
+impl Loss {
     /// For the end of a sentence.
     pub fn text(self) -> &'static str {
         match self {
-            Expiry::Age => "documents expire there (expireAfterSeconds)",
-            Expiry::Capped => "it is capped, and lets the oldest go for the newest",
+            Loss::Age => "documents expire (expireAfterSeconds)",
+            Loss::Capped => "it is capped, and lets the oldest go for the newest",
+        }
+    }
+}
+
+impl Leniency {
+    fn expects(&self, fault: Fault) -> bool {
+        match fault {
+            Fault::Missing => self.target_loses.is_some(),
+            Fault::Extra => self.source_loses.is_some(),
+            Fault::Different => false,
         }
     }
 }
@@ -164,7 +176,7 @@ impl Comparison {
         if let Stage::Matching { missing, suspects, .. } = &mut self.stage {
             if leniency.had_documents && suspect.fault == Fault::Extra {
                 self.tally.foreign += 1;
-            } else if leniency.expires.is_some() && suspect.fault != Fault::Different {
+            } else if leniency.expects(suspect.fault) {
                 self.tally.expired += 1;
             } else {
                 suspects.add(suspect, *missing);
@@ -253,9 +265,9 @@ impl Tally {
             ));
         }
         if *miscounted > 0
-            && let Some(expiry) = leniency.expires
+            && let Some(loss) = leniency.target_loses
         {
-            notes.push(format!("does not have what was acknowledged: {}", expiry.text()));
+            notes.push(format!("does not have what was acknowledged: {}", loss.text()));
         } else if *miscounted > 0 {
             notes.push(format!(
                 "every document is equal on both sides, but {miscounted} ranges do not add up to what the proofs say: a document was counted twice or changed on both sides"
@@ -265,7 +277,7 @@ impl Tally {
             notes.push(format!("{foreign} documents are on the target alone, which had documents before the copy"));
         }
         if *expired > 0 {
-            let why = leniency.expires.map_or("they were lost", Expiry::text);
+            let why = leniency.source_loses.or(leniency.target_loses).map_or("they were lost", Loss::text);
             notes.push(format!("{expired} documents are on one side alone: {why}"));
         }
         notes
@@ -290,8 +302,10 @@ mod tests {
     use bson::{RawBsonRef, rawdoc};
 
     const FULL: Round = Round { number: 0, check: Check { verify: Verify::Full, against: Against::Proofs } };
-    const EXPIRES: Leniency = Leniency { had_documents: false, expires: Some(Expiry::Age) };
-    const KEPT: Leniency = Leniency { had_documents: true, expires: None };
+    const EXPIRES: Leniency =
+        Leniency { had_documents: false, source_loses: Some(Loss::Age), target_loses: Some(Loss::Age) };
+    const HELD: Leniency = Leniency { target_loses: None, ..EXPIRES };
+    const KEPT: Leniency = Leniency { had_documents: true, source_loses: None, target_loses: None };
 
     fn namespace() -> Namespace {
         Namespace::new("shop", "orders")
@@ -328,6 +342,11 @@ mod tests {
         assert_eq!((equal.findings.count(), equal.tally.miscounted), (0, 1));
         let expired = judged(lost.weight, std::slice::from_ref(&lost), EXPIRES);
         assert_eq!((expired.findings.count(), expired.tally.expired), (0, 1));
+        // What is held back on the target has not deleted it there.
+        let held = judged(lost.weight, std::slice::from_ref(&lost), HELD);
+        assert_eq!((held.findings.count(), held.tally.expired), (1, 0));
+        let held = judged(extra.weight, std::slice::from_ref(&extra), HELD);
+        assert_eq!((held.findings.count(), held.tally.expired), (0, 1));
         let kept = judged(Digest::of(b"x"), &[lost, extra], KEPT);
         assert_eq!((kept.findings.count(), kept.tally.foreign), (1, 1));
     }

@@ -1,9 +1,10 @@
 //! Ranges of one collection in `_id` order, and how a collection is cut into them.
 //!
-//! The cuts come from the server, sorted and told apart by the collection's own collation, so nothing here compares
-//! keys: `[lower, upper)` ranges between neighbouring cuts are disjoint and leave nothing out, whatever types the
+//! The cuts come from the server, sorted and told apart by the collection's own collation, so no key is compared to make
+//! them: `[lower, upper)` ranges between neighbouring cuts are disjoint and leave nothing out, whatever types the
 //! `_id`s are of.
 
+use super::bson_order::compare_documents;
 use super::cursor::Key;
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +48,12 @@ impl Range {
     /// Whether it is the whole collection.
     pub fn is_whole(&self) -> bool {
         self.lower.is_unbounded() && self.upper.is_unbounded()
+    }
+
+    /// Whether a key belongs to it, where no collation orders keys.
+    pub fn contains(&self, key: &Key) -> bool {
+        let compare = |bound: &Bound| bound.key().map(|bound| compare_documents(key.document(), bound.document()));
+        compare(&self.lower).is_none_or(|order| order.is_ge()) && compare(&self.upper).is_none_or(|order| order.is_lt())
     }
 }
 

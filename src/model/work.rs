@@ -9,6 +9,7 @@ use super::invariants::{Broken, cursors_never_retreat, epochs_never_retreat};
 use super::lane::LaneProgress;
 use super::lease::Lease;
 use super::namespace::Namespace;
+use super::refresh::Refreshed;
 use super::step::Step;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -196,12 +197,64 @@ pub struct UnitProgress {
     /// verify --verify full: how far it is, while it is at it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comparison: Option<Comparison>,
+    /// index: what is being built, as it was last looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub building: Option<Building>,
+    /// index: the indexes that the target refused, by name. Each is one of the findings.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<String>,
+    /// index: in a collection that this job did not create, the TTL indexes that it makes, and holds back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held: Vec<String>,
+    /// index: documents that were brought to what the source has by then, for the sake of a unique index.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refreshed: Vec<Refreshed>,
+}
+
+/// How far the target's server is with indexes of a collection, in its own words and numbers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Building {
+    /// Their names.
+    pub indexes: Vec<String>,
+    /// What it is at. Empty where it does not tell.
+    pub phase: String,
+    /// How much of that is done...
+    pub done: u64,
+    /// ...of how much. 0 where it does not tell.
+    pub total: u64,
+}
+
+impl Building {
+    /// `building 2 indexes, scanning collection 45 %`.
+    pub fn text(&self) -> String {
+        let Self { indexes, phase, done, total } = self;
+        let plural = if indexes.len() == 1 { "index" } else { "indexes" };
+        let mut text = format!("building {} {plural}", indexes.len());
+        if !phase.is_empty() {
+            text.push_str(&format!(", {phase}"));
+        }
+        if *total > 0 {
+            text.push_str(&format!(" {} %", (done.saturating_mul(100) / total).min(100)));
+        }
+        text
+    }
 }
 
 impl UnitProgress {
     /// The share of a collection that was not begun.
     pub fn new(step: Step, namespace: Namespace) -> Self {
-        Self { step, namespace, findings: Vec::new(), notes: Vec::new(), round: None, comparison: None }
+        Self {
+            step,
+            namespace,
+            findings: Vec::new(),
+            notes: Vec::new(),
+            round: None,
+            comparison: None,
+            building: None,
+            refused: Vec::new(),
+            held: Vec::new(),
+            refreshed: Vec::new(),
+        }
     }
 }
 

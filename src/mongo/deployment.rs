@@ -9,6 +9,7 @@ use super::readers::Readers;
 use super::wire::Connector;
 use crate::connection_string::ConnectionString;
 use crate::error::{Error, Result};
+use crate::model::expiry::Holding;
 use crate::model::identity::{Identity, MONGOS};
 use crate::model::server::{Limits, Version};
 use bson::{Bson, Document, RawDocumentBuf, doc};
@@ -35,6 +36,9 @@ const OLDEST_WIRE_VERSION: i32 = 9;
 
 /// The wire version from which commands take `collectionUUID`: 6.0.
 const COLLECTION_UUID_WIRE_VERSION: i32 = 17;
+
+/// The wire version from which `collMod` makes a TTL index of any index by one field: 5.1.
+const TO_TTL_WIRE_VERSION: i32 = 14;
 
 /// A replica set, or a sharded cluster behind its mongos, that answered.
 #[derive(Debug, Clone)]
@@ -188,6 +192,11 @@ impl Deployment {
     /// Whether write commands take `collectionUUID` (6.0).
     pub fn takes_collection_uuid(&self) -> bool {
         self.wire_version >= COLLECTION_UUID_WIRE_VERSION
+    }
+
+    /// How TTL indexes are held back here.
+    pub fn holding(&self) -> Holding {
+        if self.wire_version >= TO_TTL_WIRE_VERSION { Holding::Without } else { Holding::Far }
     }
 
     /// What makes connections beside the driver's.

@@ -13,6 +13,7 @@ pub mod correlation;
 pub mod cursor;
 pub mod deployment;
 pub mod documents;
+pub mod expiry;
 pub mod failure;
 pub mod index;
 pub mod marker;

@@ -14,7 +14,7 @@ use crate::model::namespace::Namespace;
 use crate::model::plan::{LaneName, PartitionSpec};
 use crate::model::step::Step;
 use crate::model::tail::Tail;
-use crate::model::work::{StepProgress, UnitProgress, Work, WorkStatus};
+use crate::model::work::{Building, StepProgress, UnitProgress, Work, WorkStatus};
 use crate::state::document::{Document, Documents};
 use crate::state::keys;
 use crate::state::lanes;
@@ -196,6 +196,8 @@ pub(super) struct UnitFacts {
     pub started: String,
     pub findings: Vec<Finding>,
     pub notes: Vec<Note>,
+    pub namespace: Namespace,
+    pub building: Option<Building>,
 }
 
 impl Units {
@@ -316,8 +318,9 @@ impl Reader {
         for (work, key) in found {
             let Some(work) = work else { continue };
             let standing = Standing::of(&work);
-            let UnitProgress { findings, notes, .. } = work.progress;
-            units.units.insert(key, UnitFacts { standing, started: work.started, findings, notes });
+            let UnitProgress { findings, notes, namespace, building, .. } = work.progress;
+            let started = work.started;
+            units.units.insert(key, UnitFacts { standing, started, findings, notes, namespace, building });
         }
         units.is_settled = step == Step::Index && is_done;
         Ok(())

@@ -28,6 +28,7 @@ pub fn status() -> Status {
         bytes: Amounts::default(),
         namespaces: Vec::new(),
         lanes: Vec::new(),
+        builds: Vec::new(),
         control: None.into(),
         findings: Vec::new(),
         notes: Vec::new(),

@@ -1,7 +1,7 @@
 //! A status for people. It stays readable however many collections, lanes and findings there are: what moves is shown,
 //! the rest is counted. `status --json` has all of it.
 
-use super::{LaneStatus, NamespaceStatus, Status, StepStatus};
+use super::{BuildStatus, LaneStatus, NamespaceStatus, Status, StepStatus};
 use crate::model::speed::Rate;
 use indicatif::{DecimalBytes, HumanBytes};
 use std::time::Duration;
@@ -50,6 +50,7 @@ pub fn whole(status: &Status) -> String {
     let mut lines = vec![headline(status)];
     lines.extend(status.steps.iter().map(step));
     lines.extend(lanes(&status.lanes));
+    lines.extend(builds(&status.builds));
     if status.control.changed.is_some() {
         lines.push(format!("  control: {}", status.control.text()));
     }
@@ -98,6 +99,27 @@ fn lanes(lanes: &[LaneStatus]) -> Vec<String> {
         lines.push(format!("  lanes in all: {}", counted(lanes.iter().map(|lane| lane.status.as_str()))));
     }
     lines
+}
+
+fn builds(builds: &[BuildStatus]) -> Vec<String> {
+    let shown = builds.iter().take(SHOWN);
+    let mut lines: Vec<String> =
+        shown.map(|build| format!("  {}: {}", build.namespace, build.building.text())).collect();
+    if builds.len() > SHOWN {
+        lines.push(format!("  collections whose indexes are being built: {}", builds.len()));
+    }
+    lines
+}
+
+/// What is being built, in a few words; empty where nothing is.
+pub fn building(builds: &[BuildStatus]) -> String {
+    match builds {
+        [] => String::new(),
+        [build] => format!("{}: {}", build.namespace, build.building.text()),
+        [build, others @ ..] => {
+            format!("{}: {} and {} more", build.namespace, build.building.text(), others.len())
+        }
+    }
 }
 
 fn collections(namespaces: &[NamespaceStatus]) -> Vec<String> {

@@ -1,11 +1,11 @@
 //! commit: writes the checkpoint, once everything before is done. After that the target may be live.
 //!
 //! - Reads: the results of all steps, the source's oplog.
-//! - Writes: the checkpoint in MongoShake's form, the marker's `committed`, the balancer's settings on the source where
-//!   discover has stopped it, the step's result, in this order.
+//! - Writes: the checkpoint in MongoShake's form, the marker's `committed`, the times of TTL indexes and collections that were
+//!   held back, the balancer's settings on the source where discover has stopped it, the step's result, in this order.
 //! - Resumes by: doing it again; the same values are written once more, until the marker says that they are.
 
-use super::{balancer, discover, ownership, units};
+use super::{balancer, discover, expiry, ownership, units};
 use crate::claim::Claim;
 use crate::config::CheckpointUri;
 use crate::context::{Context, Servers};
@@ -57,6 +57,11 @@ async fn commit(context: &Context, servers: &Servers, claim: &Arc<Claim<StepProg
         }
         claim.ensure_may_send().await?;
         crash::around("committed", marker::committed(&servers.target, &job.id)).await?;
+    }
+    // What expires documents may do so from now on, and not before. Before the step is done it all does.
+    let expiring = expiry::release(context, servers, claim).await?;
+    if expiring > 0 {
+        tracing::info!("{expiring} TTL indexes and collections expire documents on the target from now on");
     }
     claim.ensure_may_send().await?;
     balancer::restore(context, &servers.source.main).await?;

@@ -15,13 +15,12 @@ use crate::context::{Context, Servers};
 use crate::driver::{self, Finished, Named, Outcome};
 use crate::error::{Error, Result};
 use crate::model::bson_order::compare_documents;
-use crate::model::catalog::{
-    CatalogEntry, CollectionKind, OrderFacts, Ordinal, Part, index_differences, option_differences,
-};
-use crate::model::choice::{CheckpointMode, Order, ReadOrder, ReadThrough};
+use crate::model::catalog::{CatalogEntry, CollectionKind, OrderFacts, Ordinal, Part, option_differences};
+use crate::model::choice::{CheckpointMode, CreateIndex, Order, ReadOrder, ReadThrough};
 use crate::model::chunk_map::ChunkMap;
 use crate::model::cursor::Key;
 use crate::model::finding::{Finding, Note};
+use crate::model::index::{self, Held, index_differences};
 use crate::model::job::{Binding, CheckpointMap, JobRecord, Optime};
 use crate::model::namespace::{Namespace, SPECIAL_DATABASES, case_clashes};
 use crate::model::step::Step;
@@ -100,7 +99,8 @@ async fn discover(context: &Context, servers: &Servers, claim: &Claim<StepProgre
     bind(context, servers).await?;
     let entries = pages::read_catalog(&context.documents).await?;
     let crowded = if named == Named::ByMachine { crowded(context, servers).await } else { Vec::new() };
-    Ok(finished(&entries, &checkpoints, crowded, servers.target.is_mongos()))
+    let how = (context.settings.create_index, servers.target.is_mongos());
+    Ok(finished(&entries, &checkpoints, how, crowded))
 }
 
 /// The checkpoints of all sources, captured now unless an earlier run has done so: the first ones win, since what was
@@ -290,7 +290,7 @@ async fn parts(
             let first = &entry.parts[0].shard;
             let differences = option_differences(&entry.options, &listed.options)
                 .into_iter()
-                .chain(index_differences(&entry.indexes, &indexes))
+                .chain(index_differences(&entry.indexes, &indexes, &entry.options, Held::None))
                 .chain((listed.uuid != entry.uuid).then(|| "its UUID is another one".to_owned()));
             entry.disagreements.extend(differences.map(|text| format!("on shard {owner}, unlike {first}: {text}")));
         }
@@ -425,8 +425,8 @@ async fn bind(context: &Context, servers: &Servers) -> Result<()> {
 fn finished(
     entries: &[CatalogEntry],
     checkpoints: &CheckpointMap,
+    (create_index, is_to_cluster): (CreateIndex, bool),
     crowded: Vec<String>,
-    is_to_cluster: bool,
 ) -> Finished {
     let copied: Vec<&CatalogEntry> = entries.iter().filter(|entry| entry.kind.has_documents()).collect();
     let views = entries.iter().filter(|entry| entry.kind == CollectionKind::View).count();
@@ -438,6 +438,13 @@ fn finished(
                 &entry.namespace,
                 format!("is not the same on all shards, and is copied as the first has it: {text}"),
             )
+        })
+    });
+    let unsupported = copied.iter().filter(|_| create_index != CreateIndex::None);
+    let unsupported = unsupported.flat_map(|entry| {
+        entry.secondary_indexes().filter_map(|index| {
+            let why = index::unsupported(index)?;
+            Some(finding(&entry.namespace, format!("index {} {why}, and accept it here", index::name(index))))
         })
     });
     let is_unsharded =
@@ -467,6 +474,7 @@ fn finished(
         })
         .chain(disagreements)
         .chain(unsharded)
+        .chain(unsupported)
         .collect();
     let oldest_transaction =
         checkpoints.checkpoints.values().filter_map(|checkpoint| checkpoint.oldest_transaction).min();

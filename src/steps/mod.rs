@@ -4,6 +4,7 @@ pub mod balancer;
 pub mod commit;
 pub mod copy;
 pub mod discover;
+pub mod expiry;
 pub mod index;
 pub mod listing;
 pub mod oplog_window;

@@ -32,6 +32,8 @@ pub struct UnitResult {
     pub notes: Vec<Note>,
     /// verify: the round that it was found in.
     pub round: Option<Round>,
+    /// index: the indexes that the target refused, by name.
+    pub refused: Vec<String>,
 }
 
 impl UnitResult {
@@ -39,7 +41,9 @@ impl UnitResult {
         progress.findings.clone_from(&self.findings);
         progress.notes.clone_from(&self.notes);
         progress.round.clone_from(&self.round);
+        progress.refused.clone_from(&self.refused);
         progress.comparison = None;
+        progress.building = None;
     }
 }
 

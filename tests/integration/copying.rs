@@ -136,19 +136,26 @@ async fn a_unique_index_that_cannot_be_built_is_a_finding_and_the_others_are_bui
     database.collection("c").insert_many((0..10).map(|n| doc! { "_id": n, "email": n, "k": n })).await?;
     let indexes =
         vec![doc! { "key": { "email": 1 }, "name": "email", "unique": true }, doc! { "key": { "k": 1 }, "name": "k" }];
-    database.run_command(doc! { "createIndexes": "c", "indexes": indexes }).await?;
+    database.run_command(doc! { "createIndexes": "c", "indexes": indexes.clone() }).await?;
     let directory = tempfile::tempdir()?;
     let ferry = job(directory.path(), source, target, "uniques");
-    for step in ["discover", "plan", "prepare", "copy"] {
+    ferry.run(&["step", "discover"]).await.expect(0);
+    // On both sides, so that it is none that reading the documents again would mend.
+    database.run_command(doc! { "dropIndexes": "c", "index": "email" }).await?;
+    let here = database.collection::<Document>("c");
+    here.update_one(doc! { "_id": 3 }, doc! { "$set": { "email": 4 } }).await?;
+    for step in ["plan", "prepare", "copy"] {
         ferry.run(&["step", step]).await.expect(0);
     }
     let there = to.database("uniques").collection::<Document>("c");
-    there.update_one(doc! { "_id": 3 }, doc! { "$set": { "email": 4 } }).await?;
     let stopped = ferry.run(&["step", "index"]).await.expect(4);
     assert!(stopped.stderr.contains("index email"), "{}", stopped.stderr);
     assert!(there.list_index_names().await?.contains(&"k".to_owned()));
     // Mended, the same command goes on.
-    there.update_one(doc! { "_id": 3 }, doc! { "$set": { "email": 3 } }).await?;
+    for side in [&here, &there] {
+        side.update_one(doc! { "_id": 3 }, doc! { "$set": { "email": 3 } }).await?;
+    }
+    database.run_command(doc! { "createIndexes": "c", "indexes": [indexes[0].clone()] }).await?;
     ferry.run(&["step", "all"]).await.expect(0);
     assert_equal(&from, &to, "uniques", "uniques").await
 }

@@ -43,6 +43,7 @@ async fn load(source: &Client, database: &str) -> Result<u64, Failure> {
     let indexes = vec![
         doc! { "key": { "k": 1, "text": -1 }, "name": "compound" },
         doc! { "key": { "text": 1 }, "name": "once", "unique": true },
+        doc! { "key": { "at": 1 }, "name": "expiring", "expireAfterSeconds": 60 },
     ];
     database.run_command(doc! { "createIndexes": "events", "indexes": indexes }).await?;
     // Each of the three series of measurements is a bucket.
@@ -112,7 +113,7 @@ async fn a_crash_at_any_point_loses_and_doubles_nothing() -> Result<(), Failure>
     let directory = tempfile::tempdir()?;
     let first = ferry(directory.path(), &source.uri(), &target.uri(), "crash_first", "crash");
     let points = points(&first, directory.path()).await?;
-    for effect in ["state", "fence", "insert", "marker", "create", "index", "checkpoint", "committed"] {
+    for effect in ["state", "fence", "insert", "marker", "create", "index", "checkpoint", "committed", "expire"] {
         assert!(points.iter().any(|(_, name)| name.ends_with(effect)), "no point around {effect}");
     }
     let runs: Vec<_> = points

@@ -27,6 +27,7 @@ mod elections;
 mod fencing;
 mod hashed_keys;
 mod http;
+mod indexes;
 mod kinds;
 mod limits;
 mod mongos_sources;

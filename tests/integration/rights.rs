@@ -32,7 +32,7 @@ fn source_role(database: &str) -> Vec<Document> {
 fn target_role(database: &str) -> Vec<Document> {
     let documents = ["find", "insert", "update", "remove"];
     let collections =
-        ["listCollections", "createCollection", "dropCollection", "listIndexes", "createIndex", "collStats"];
+        ["listCollections", "createCollection", "dropCollection", "listIndexes", "createIndex", "collStats", "collMod"];
     let copied = [&documents[..], &collections, &["bypassDocumentValidation"]].concat();
     let marker = [&documents[..], &["createCollection", "createIndex", "listCollections"]].concat();
     vec![
@@ -58,12 +58,13 @@ impl Place {
         Ok(Self { source, target, directory: tempfile::tempdir()? })
     }
 
-    /// A database with what takes rights: documents that are validated, indexes.
+    /// A database with what takes rights: documents that are validated, indexes, one of which expires documents.
     async fn load(&self, name: &str) -> Result<(), Failure> {
         let database = Client::with_uri_str(self.source.uri()).await?.database(name);
         database.run_command(doc! {"create": "orders", "validator": {"n": {"$exists": true}}}).await?;
         let index = doc! {"name": "n", "key": {"n": 1}, "unique": true};
-        database.run_command(doc! {"createIndexes": "orders", "indexes": [index]}).await?;
+        let expiring = doc! {"name": "at", "key": {"at": 1}, "expireAfterSeconds": 60};
+        database.run_command(doc! {"createIndexes": "orders", "indexes": [index, expiring]}).await?;
         for collection in ["orders", "lines"] {
             let documents = (0..2_000).map(|n| doc! {"_id": n, "n": n, "text": "t".repeat(30)});
             database.collection(collection).insert_many(documents).await?;

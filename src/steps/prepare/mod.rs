@@ -6,6 +6,7 @@
 //! - Resumes by: the inventory. A collection with the recorded UUID was there before and is dropped or kept as told; one
 //!   with another UUID under this job's marker is what a killed run has created. Pages that are prepared are skipped.
 
+mod early_indexes;
 mod present;
 pub mod sharding;
 mod views;
@@ -15,20 +16,20 @@ use crate::context::{Context, Servers};
 use crate::crash;
 use crate::driver::{self, Finished, Outcome};
 use crate::error::{Error, Kind, Result};
-use crate::model::catalog::{CatalogEntry, CollectionKind, index_to_create, must_wait_for_data};
+use crate::model::catalog::{CatalogEntry, CollectionKind};
 use crate::model::choice::{CreateIndex, Existing};
+use crate::model::expiry::hold_options;
 use crate::model::finding::Note;
 use crate::model::namespace::{Namespace, Renames};
 use crate::model::step::Step;
 use crate::model::view;
 use crate::model::work::StepProgress;
 use crate::mongo::collection::{self, Creation};
-use crate::mongo::{catalog, index, marker};
+use crate::mongo::{catalog, marker};
 use crate::state::keys;
 use crate::state::pages::{self, InventoryEntry, InventoryPage, PAGE, PreparedEntry, PreparedPage};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use present::Wanted;
-use serde_json::Value;
+use present::Image;
 use sharding::Decided;
 use std::sync::Arc;
 
@@ -158,14 +159,14 @@ fn changed(context: &Context, flag: &str, recorded: impl std::fmt::Display, now:
 }
 
 /// What is to be on the target, by ordinal.
-fn wanted<'a>(entries: &'a [CatalogEntry], renames: &Renames) -> Result<Vec<Wanted<'a>>> {
+fn wanted<'a>(entries: &'a [CatalogEntry], renames: &Renames) -> Result<Vec<Image<'a>>> {
     let wanted = |entry: &'a CatalogEntry| {
         let options = match entry.kind {
             CollectionKind::View => view::renamed(&entry.namespace, &entry.options, renames)
                 .map_err(|why| Error::bad_input(format!("the view {} cannot be copied: {why}", entry.namespace)))?,
             _ => entry.options.clone(),
         };
-        Ok(Wanted { entry, target: renames.apply(&entry.namespace), options })
+        Ok(Image { entry, target: renames.apply(&entry.namespace), options })
     };
     entries.iter().filter(|entry| entry.kind.is_copied()).map(wanted).collect()
 }
@@ -214,7 +215,7 @@ impl Maker<'_> {
             crash::around("drop", collection::drop_view(target, name)).await?;
         }
         claim.ensure_may_send().await?;
-        let creation = crash::around("create", collection::create(target, name, &entry.options)).await?;
+        let creation = crash::around("create", collection::create(target, name, &hold_options(&entry.options))).await?;
         if let Creation::Refused(why) = creation {
             return Err(Error::bad_input(format!("{why}; rename or exclude {}, in another --job", entry.namespace)));
         }
@@ -230,24 +231,8 @@ impl Maker<'_> {
         }
         let sharding = self.sharding.make(self.context, self.servers, claim, entry, (name, &uuid)).await?;
         if self.create_index == CreateIndex::Background {
-            self.build_early(entry, &documents_in, &uuid).await?;
+            early_indexes::build(target, claim, entry, (&documents_in, &uuid)).await?;
         }
         Ok(PreparedEntry { ordinal, target: documents_in, uuid, created: true, documents_before: 0, sharding })
-    }
-
-    /// Builds the indexes that need not wait for the data.
-    async fn build_early(&self, entry: &CatalogEntry, name: &Namespace, uuid: &str) -> Result<()> {
-        let early: Vec<Value> = entry
-            .secondary_indexes()
-            .filter(|index| !must_wait_for_data(index))
-            .map(|index| index_to_create(index, &entry.options))
-            .collect();
-        self.claim.ensure_may_send().await?;
-        let refused = index::build(&self.servers.target, name, uuid, &early).await?;
-        // They are asked for once more after the data, when a refusal that remains becomes a finding.
-        for index in refused {
-            tracing::warn!(namespace = %name, "index {} was refused before the data: {}", index.name, index.reason);
-        }
-        Ok(())
     }
 }

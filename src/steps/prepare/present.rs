@@ -14,8 +14,8 @@ use crate::state::pages::{InventoryEntry, InventoryPage, PAGE};
 use crate::steps::discover::names;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A collection or view of the source, as it is to be on the target.
-pub struct Wanted<'a> {
+/// What a collection or view of the source becomes on the target.
+pub struct Image<'a> {
     /// As the source has it.
     pub entry: &'a CatalogEntry,
     /// Its name on the target.
@@ -31,7 +31,7 @@ pub type Present = BTreeMap<Namespace, Listed>;
 ///
 /// # Errors
 /// As [`Deployment::failed`].
-pub async fn by_name(target: &Deployment, wanted: &[Wanted<'_>]) -> Result<Present> {
+pub async fn by_name(target: &Deployment, wanted: &[Image<'_>]) -> Result<Present> {
     let names: BTreeSet<&Namespace> = wanted.iter().map(|wanted| &wanted.target).collect();
     let databases: BTreeSet<&str> = names.iter().map(|name| name.db()).collect();
     let mut present = BTreeMap::new();
@@ -49,7 +49,7 @@ pub async fn by_name(target: &Deployment, wanted: &[Wanted<'_>]) -> Result<Prese
 ///
 /// # Errors
 /// Bad input, with their names.
-pub fn refuse_other_cases(databases: &[String], wanted: &[Wanted<'_>]) -> Result<()> {
+pub fn refuse_other_cases(databases: &[String], wanted: &[Image<'_>]) -> Result<()> {
     let names = databases.iter().map(String::as_str).chain(wanted.iter().map(|wanted| wanted.target.db()));
     match case_clashes(names).first() {
         None => Ok(()),
@@ -67,7 +67,7 @@ pub fn refuse_other_cases(databases: &[String], wanted: &[Wanted<'_>]) -> Result
 pub async fn refuse_what_is_in_the_way(
     target: &Deployment,
     present: &Present,
-    wanted: &[Wanted<'_>],
+    wanted: &[Image<'_>],
     existing: Existing,
 ) -> Result<()> {
     match existing {
@@ -91,7 +91,7 @@ pub async fn refuse_what_is_in_the_way(
 }
 
 /// What cannot be added to.
-async fn refuse_to_keep(target: &Deployment, there: &Listed, wanted: &Wanted<'_>) -> Result<()> {
+async fn refuse_to_keep(target: &Deployment, there: &Listed, wanted: &Image<'_>) -> Result<()> {
     let name = &wanted.target;
     let refused = |why: String| {
         Err(Error::bad_input(format!(
@@ -123,7 +123,7 @@ async fn refuse_to_keep(target: &Deployment, there: &Listed, wanted: &Wanted<'_>
 ///
 /// # Errors
 /// Bad input, with that job.
-pub async fn refuse_other_jobs(context: &Context, servers: &Servers, wanted: &[Wanted<'_>]) -> Result<()> {
+pub async fn refuse_other_jobs(context: &Context, servers: &Servers, wanted: &[Image<'_>]) -> Result<()> {
     let (job, _) = servers.bound()?;
     let targets: Vec<Namespace> = wanted.iter().map(|wanted| wanted.target.clone()).collect();
     for overlap in marker::overlaps(&servers.target, &job.id, &targets).await? {
@@ -157,7 +157,7 @@ pub async fn take_inventory(
     context: &Context,
     servers: &Servers,
     entries: &[CatalogEntry],
-    wanted: &[Wanted<'_>],
+    wanted: &[Image<'_>],
     existing: Existing,
 ) -> Result<()> {
     let target = &servers.target;

@@ -1,16 +1,18 @@
 //! Sharding what prepare makes, on a target that is a sharded cluster: the key, the zones, the chunks and who gets which,
 //! all before the first document. The target's balancer is left as it is: what it would move is spread already.
 
-use super::present::{Present, Wanted};
+use super::present::{Image, Present};
 use crate::claim::Claim;
 use crate::context::{Context, Servers};
 use crate::crash;
 use crate::error::{Error, Result};
 use crate::model::bson_order::compare_documents;
-use crate::model::catalog::{CatalogEntry, Ordinal, Sharding, index_to_create, is_implicit};
+use crate::model::catalog::{CatalogEntry, Ordinal, Sharding};
 use crate::model::choice::Existing;
 use crate::model::chunk_layout::{ChunkLayout, Zoned};
 use crate::model::chunk_map::ChunkMap;
+use crate::model::expiry::hold_index;
+use crate::model::index::{Wanted, is_implicit};
 use crate::model::namespace::Namespace;
 use crate::model::target_sharding::{TargetSharding, ZoneRange, supporting_index};
 use crate::model::work::StepProgress;
@@ -107,14 +109,14 @@ impl Decided {
         &self,
         context: &Context,
         servers: &Servers,
-        all: &[Wanted<'_>],
+        all: &[Image<'_>],
         present: &Present,
     ) -> Result<()> {
         if !servers.target.is_mongos() {
             return Ok(());
         }
         let is_kept = context.settings.existing == Existing::Keep;
-        for Wanted { entry, target: name, .. } in all.iter().filter(|wanted| wanted.entry.kind.has_documents()) {
+        for Image { entry, target: name, .. } in all.iter().filter(|wanted| wanted.entry.kind.has_documents()) {
             let namespace = &entry.namespace;
             let keeps = context.settings.sharding.keeps_sharding(namespace);
             if !(is_kept && present.contains_key(name)) {
@@ -171,7 +173,8 @@ impl Decided {
         // Else the server makes one of its own, with another name than the source's.
         if let Some(index) = supporting_index(entry, wanted).filter(|index| !is_implicit(index)) {
             claim.ensure_may_send().await?;
-            let refused = index::build(target, name, uuid, &[index_to_create(index, &entry.options)]).await?;
+            let spec = hold_index(&Wanted::of(index, &entry.options).spec, target.holding());
+            let refused = index::build(target, name, uuid, &[spec]).await?;
             if let Some(refused) = refused.first() {
                 let why =
                     format!("the index {} of {name}'s shard key cannot be built: {}", refused.name, refused.reason);

@@ -1,7 +1,7 @@
 //! Making the views, after the collections, each after those that it is based on. A view has no UUID: it is its options,
 //! so what has its name is looked at before it is touched.
 
-use super::present::Wanted;
+use super::present::Image;
 use crate::claim::Claim;
 use crate::crash;
 use crate::error::{Error, Result};
@@ -23,11 +23,10 @@ use std::collections::HashMap;
 pub async fn make(
     target: &Deployment,
     claim: &Claim<StepProgress>,
-    wanted: &[Wanted<'_>],
+    wanted: &[Image<'_>],
     before: &[InventoryEntry],
 ) -> Result<Vec<Finding>> {
-    let by_ordinal: HashMap<Ordinal, &Wanted<'_>> =
-        wanted.iter().map(|wanted| (wanted.entry.ordinal, wanted)).collect();
+    let by_ordinal: HashMap<Ordinal, &Image<'_>> = wanted.iter().map(|wanted| (wanted.entry.ordinal, wanted)).collect();
     let before: HashMap<Ordinal, &InventoryEntry> = before.iter().map(|before| (before.ordinal, before)).collect();
     let views = wanted.iter().map(|wanted| wanted.entry).filter(|entry| entry.kind == CollectionKind::View);
     let mut findings = Vec::new();
@@ -48,7 +47,7 @@ pub async fn make(
 async fn make_one(
     target: &Deployment,
     claim: &Claim<StepProgress>,
-    wanted: &Wanted<'_>,
+    wanted: &Image<'_>,
     before: &InventoryEntry,
 ) -> Result<Option<String>> {
     let name = &wanted.target;

@@ -3,17 +3,21 @@
 use super::{Facts, Proven};
 use crate::context::{Context, Servers};
 use crate::error::{Error, Result};
-use crate::model::catalog::{CatalogEntry, CollectionKind, index_differences, option_differences};
+use crate::model::catalog::{CatalogEntry, CollectionKind, option_differences};
 use crate::model::choice::CreateIndex;
 use crate::model::comparison::Leniency;
+use crate::model::expiry::{hold_options, seconds};
 use crate::model::finding::{Finding, Note};
+use crate::model::index::{Held, index_differences, name, unsupported};
 use crate::model::namespace::Namespace;
 use crate::model::target_sharding::{TargetSharding, is_only_for_shard_key, supporting_index};
 use crate::model::view;
+use crate::model::work::UnitProgress;
 use crate::mongo::catalog::{self, Listed};
 use crate::mongo::{index, sharding};
 use crate::state::pages::PreparedEntry;
 use crate::steps::listing;
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// The source as it is now, by name.
@@ -83,7 +87,12 @@ pub struct Metadata {
 ///
 /// # Errors
 /// Those of listing.
-pub async fn compare(servers: &Servers, facts: &Facts, entry: &CatalogEntry, source: &SourceNow) -> Result<Metadata> {
+pub async fn compare(
+    servers: &Servers,
+    facts: &Facts,
+    (entry, built): (&CatalogEntry, &UnitProgress),
+    source: &SourceNow,
+) -> Result<Metadata> {
     let (prepared, proven) = facts.of(entry)?;
     let mut texts = Vec::new();
     let mut is_comparable = false;
@@ -95,7 +104,10 @@ pub async fn compare(servers: &Servers, facts: &Facts, entry: &CatalogEntry, sou
         }
         Some(now) => {
             is_comparable = true;
-            texts.extend(option_differences(&entry.options, &now.options));
+            // What expires documents gets its time when the job is committed.
+            let is_held = prepared.created && !facts.is_committed && seconds(&now.options).is_none();
+            let options = if is_held { hold_options(&entry.options) } else { entry.options.clone() };
+            texts.extend(option_differences(&options, &now.options));
             if facts.create_index != CreateIndex::None {
                 let mut indexes = catalog::indexes(&servers.target, &prepared.target).await?;
                 if let Some(sharding) = &prepared.sharding
@@ -104,7 +116,19 @@ pub async fn compare(servers: &Servers, facts: &Facts, entry: &CatalogEntry, sou
                     // The one that the target has made for the shard key.
                     indexes.retain(|index| !is_only_for_shard_key(index, entry, sharding));
                 }
-                texts.extend(index_differences(&entry.indexes, &indexes));
+                // What cannot be there is a finding of discover or of the index step already.
+                let is_there = |index: &Value| indexes.iter().any(|other| name(other) == name(index));
+                let is_told = |index: &Value| {
+                    unsupported(index).is_some() || built.refused.iter().any(|refused| refused == name(index))
+                };
+                let expected = entry.indexes.iter().filter(|index| is_there(index) || !is_told(index));
+                let expected: Vec<Value> = expected.cloned().collect();
+                let held = match prepared.created {
+                    _ if facts.is_committed => Held::None,
+                    true => Held::All,
+                    false => Held::These(&built.held),
+                };
+                texts.extend(index_differences(&expected, &indexes, &entry.options, held));
                 if servers.target.is_mongos() {
                     let incomplete = index::incomplete(&servers.target, &prepared.target).await?;
                     texts.extend(incomplete.into_iter().map(|name| format!("index {name} is not on all shards")));
@@ -182,9 +206,9 @@ impl Metadata {
         let least = most - proven.counts.present.min(prepared.documents_before);
         let found = catalog::count(&servers.target, &prepared.target).await?;
         if found < least
-            && let Some(expiry) = leniency.expires
+            && let Some(loss) = leniency.target_loses
         {
-            let text = format!("the target has {found} documents of {most}: {}", expiry.text());
+            let text = format!("the target has {found} documents of {most}: {}", loss.text());
             self.notes.push(Note { namespace, text });
         } else if found < least || found > most {
             let expected = if least == most { most.to_string() } else { format!("{least} to {most}") };
@@ -209,7 +233,7 @@ async fn changes(servers: &Servers, entry: &CatalogEntry, proven: &Proven, sourc
                 texts.push(format!("was changed on the source since the job began: {difference}; {ddl}"));
             }
             let indexes = catalog::indexes(servers.source.home(entry)?, &entry.documents_in()).await?;
-            for difference in index_differences(&entry.indexes, &indexes) {
+            for difference in index_differences(&entry.indexes, &indexes, &entry.options, Held::None) {
                 texts.push(format!("was changed on the source since the job began: {difference}; {ddl}"));
             }
         }

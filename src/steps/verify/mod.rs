@@ -18,11 +18,13 @@ use crate::driver::{self, Named, Outcome};
 use crate::error::{Error, Result};
 use crate::model::catalog::{CatalogEntry, CollectionKind, Ordinal};
 use crate::model::choice::{Against, CreateIndex, Order, Orphans, Verify};
-use crate::model::comparison::{Check, Expiry, Leniency, Round};
+use crate::model::comparison::{Check, Leniency, Loss, Round};
 use crate::model::counts::Counts;
+use crate::model::expiry::seconds;
 use crate::model::finding::Finding;
 use crate::model::lane::{Ending, PartitionRecord};
 use crate::model::namespace::Namespace;
+use crate::model::refresh::{self, Refreshed};
 use crate::model::step::Step;
 use crate::model::work::{StepProgress, UnitProgress, Work};
 use crate::mongo::catalog;
@@ -148,9 +150,11 @@ struct Facts {
     prepared: HashMap<Ordinal, PreparedEntry>,
     proofs: HashMap<Ordinal, Proven>,
     create_index: CreateIndex,
+    /// Whether what was held back has its times by now.
+    is_committed: bool,
 }
 
-#[derive(Default)]
+#[derive(Default, Clone)]
 struct Proven {
     counts: Counts,
     is_gone: bool,
@@ -202,7 +206,8 @@ impl Facts {
         }
         let prepare = driver::step_work(context, Step::Prepare).await?;
         let create_index = prepare.and_then(|work| work.progress.create_index).unwrap_or_default();
-        Ok(Self { prepared, proofs, create_index })
+        let is_committed = driver::is_done(context, Step::Commit).await?;
+        Ok(Self { prepared, proofs, create_index, is_committed })
     }
 
     /// What prepare and copy say of a collection.
@@ -229,6 +234,33 @@ impl Facts {
     }
 }
 
+/// What the index step has left of a collection.
+async fn built(context: &Context, entry: &CatalogEntry) -> Result<UnitProgress> {
+    let key = keys::unit(Step::Index, entry.ordinal);
+    let share = match entry.secondary_indexes().next() {
+        Some(_) => context.documents.read::<Work<UnitProgress>>(&key).await?,
+        None => None,
+    };
+    Ok(share.map_or_else(|| UnitProgress::new(Step::Index, entry.namespace.clone()), |share| share.value.progress))
+}
+
+impl Proven {
+    /// The proofs, with what was brought to the source's later version since.
+    fn with(&self, refreshed: &[Refreshed], entry: &CatalogEntry) -> Self {
+        let mut proven = self.clone();
+        refresh::account(&mut proven.counts, refreshed);
+        // Which range a key belongs to only the server knows where a collation orders them: then it is looked at in full.
+        if entry.options.get("collation").is_none() {
+            for record in &mut proven.ranges {
+                let range = &record.partition.range;
+                let in_it = refreshed.iter().filter(|one| range.contains(&one.id));
+                refresh::account(&mut record.counts, in_it);
+            }
+        }
+        proven
+    }
+}
+
 /// Compares one collection. Its share has to be claimed where its documents are compared.
 async fn compare(
     context: &Context,
@@ -240,13 +272,20 @@ async fn compare(
     claim: Option<&Arc<Claim<UnitProgress>>>,
 ) -> Result<UnitResult> {
     if entry.kind == CollectionKind::View {
-        let metadata = metadata::compare_view(servers, entry, source).await?;
-        return Ok(UnitResult { findings: metadata.findings, notes: metadata.notes, round: Some(round) });
+        let metadata::Metadata { findings, notes, .. } = metadata::compare_view(servers, entry, source).await?;
+        return Ok(UnitResult { findings, notes, round: Some(round), ..UnitResult::default() });
     }
     let (prepared, proven) = facts.of(entry)?;
-    let leniency =
-        Leniency { had_documents: prepared.documents_before > 0, expires: expiry(servers, entry, prepared).await? };
-    let mut metadata = metadata::compare(servers, facts, entry, source).await?;
+    let built = built(context, entry).await?;
+    let accounted;
+    let proven = if built.refreshed.is_empty() {
+        proven
+    } else {
+        accounted = proven.with(&built.refreshed, entry);
+        &accounted
+    };
+    let leniency = leniency(servers, facts, entry, prepared).await?;
+    let mut metadata = metadata::compare(servers, facts, (entry, &built), source).await?;
     let mut result = UnitResult { round: Some(round), ..UnitResult::default() };
     match (round.check.verify, claim) {
         _ if !metadata.is_comparable => {}
@@ -268,12 +307,22 @@ async fn compare(
     Ok(result)
 }
 
-/// Why a collection of the target has to be expected to lose documents.
-async fn expiry(servers: &Servers, entry: &CatalogEntry, prepared: &PreparedEntry) -> Result<Option<Expiry>> {
-    let is_ttl = |of: &serde_json::Value| of.get("expireAfterSeconds").is_some();
-    if is_ttl(&entry.options) || entry.indexes.iter().any(is_ttl) {
-        return Ok(Some(Expiry::Age));
+/// What has to be expected of a collection's documents.
+async fn leniency(
+    servers: &Servers,
+    facts: &Facts,
+    entry: &CatalogEntry,
+    prepared: &PreparedEntry,
+) -> Result<Leniency> {
+    let had_documents = prepared.documents_before > 0;
+    if entry.kind == CollectionKind::Capped {
+        let is_full = catalog::is_full(&servers.target, &prepared.target).await?;
+        let target_loses = is_full.then_some(Loss::Capped);
+        return Ok(Leniency { had_documents, source_loses: Some(Loss::Capped), target_loses });
     }
-    let is_full = entry.kind == CollectionKind::Capped && catalog::is_full(&servers.target, &prepared.target).await?;
-    Ok(is_full.then_some(Expiry::Capped))
+    let is_expiring = seconds(&entry.options).is_some() || entry.indexes.iter().any(|index| seconds(index).is_some());
+    let source_loses = is_expiring.then_some(Loss::Age);
+    // What this job has made it holds back.
+    let target_loses = source_loses.filter(|_| facts.is_committed || !prepared.created);
+    Ok(Leniency { had_documents, source_loses, target_loses })
 }
