@@ -66,7 +66,7 @@ impl Share<'_> {
     }
 
     /// Whether the source still has the collection that was copied: what another one of its name has says nothing.
-    async fn is_source_the_same(&self) -> Result<bool> {
+    pub(super) async fn is_source_the_same(&self) -> Result<bool> {
         let source = self.servers.source.home(self.entry)?;
         let now = catalog::collection(source, &self.entry.namespace).await?;
         Ok(now.is_some_and(|now| now.uuid == self.entry.uuid))

@@ -102,7 +102,7 @@ impl Share<'_> {
         let holding = servers.target.holding();
         let specs: Vec<Value> = wanted.iter().map(|wanted| expiry::hold_index(&wanted.spec, holding)).collect();
         let before = claim.work().await.progress.refreshed;
-        if !before.is_empty() {
+        if !before.is_empty() && self.is_source_the_same().await? {
             // A run that was killed may have written down what it would do, and not done it.
             let ids: Vec<_> = before.iter().map(|known| known.id.clone()).collect();
             self.refresh(&ids).await?;
