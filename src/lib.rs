@@ -30,6 +30,7 @@
 
 pub mod abandon;
 pub mod aws;
+pub mod check;
 pub mod claim;
 pub mod cli;
 pub mod clock;

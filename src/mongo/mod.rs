@@ -15,6 +15,7 @@ pub mod deployment;
 pub mod documents;
 pub mod failure;
 pub mod index;
+pub mod inspect;
 pub mod marker;
 pub mod read;
 pub mod read_from;

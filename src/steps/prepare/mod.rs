@@ -117,6 +117,27 @@ async fn prepare(context: &Context, servers: &Servers, claim: &Arc<Claim<StepPro
     Ok(result)
 }
 
+/// What of the target is in the way, before anything is changed. How many collections are there that may be.
+///
+/// # Errors
+/// Bad input for what prepare would refuse.
+pub async fn refuse_existing(
+    context: &Context,
+    servers: &Servers,
+    entries: &[CatalogEntry],
+    sharding: &Decided,
+) -> Result<usize> {
+    let to_target = |entry: &CatalogEntry| context.settings.renames.apply(&entry.namespace);
+    let targets: Vec<Namespace> = entries.iter().filter(|entry| entry.kind.is_copied()).map(to_target).collect();
+    let id = servers.job.as_ref().map_or("", |job| &job.id);
+    let existing = context.settings.existing;
+    let present = collections_by_name(&servers.target, &targets).await?;
+    refuse_other_jobs(context, servers, id, &targets, existing).await?;
+    refuse_what_is_in_the_way(&present, existing)?;
+    sharding.check(context, servers, entries, &present, to_target).await?;
+    Ok(present.len())
+}
+
 /// What is done with existing collections and when indexes are built: from the first change on the target what was
 /// said then, another value later is refused.
 async fn choices(context: &Context, claim: &Claim<StepProgress>, begun: bool) -> Result<(Existing, CreateIndex)> {

@@ -1,0 +1,480 @@
+//! Which rights a job needs, in one table, and which of them a user has. docs/security.md has the same as roles; a test
+//! holds the one against the other on real servers (`tests/integration/rights.rs`).
+//!
+//! What a privilege covers is said by the server (`buildResourceSearchList` in mongo
+//! `src/mongo/db/auth/authorization_session_impl.cpp`): one without a database or a collection is about all of them, but not
+//! about `local` and `config`, nor about collections of the server's own (`system.*`), which have to be named.
+
+use super::check::{Check, Row, names};
+use super::choice::{CheckpointMode, CreateIndex, Existing};
+use super::namespace::{Namespace, SYSTEM_PREFIX};
+use std::collections::BTreeSet;
+
+/// What the buckets of a time series are called.
+const BUCKETS_PREFIX: &str = "system.buckets.";
+
+/// Where the jobs' markers lie.
+const MARKERS: (&str, &str) = ("mongoferry", "jobs");
+
+/// What a user may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Privileges {
+    /// Everything: the server asks nobody who he is.
+    All,
+    /// This, of all the user's roles.
+    These(Vec<Privilege>),
+}
+
+/// Actions that are allowed on something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Privilege {
+    /// On what.
+    pub on: Pattern,
+    /// Which.
+    pub actions: BTreeSet<String>,
+}
+
+/// What a privilege is about; an empty database or collection is any.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pattern {
+    /// The deployment as a whole.
+    Cluster,
+    /// Anything at all.
+    Any,
+    /// Collections.
+    Collections {
+        /// Of this database.
+        db: String,
+        /// Of this name.
+        collection: String,
+    },
+    /// The buckets of time series.
+    Buckets {
+        /// Of this database.
+        db: String,
+        /// Of the time series of this name.
+        collection: String,
+    },
+    /// Something that this program does not know, and needs no right on.
+    Unknown,
+}
+
+impl Pattern {
+    fn covers_database(&self, database: &str) -> bool {
+        match self {
+            Pattern::Any => true,
+            Pattern::Collections { db, collection } => {
+                collection.is_empty() && (db == database || db.is_empty() && !is_servers_own(database))
+            }
+            _ => false,
+        }
+    }
+
+    fn covers(&self, namespace: &Namespace) -> bool {
+        let (database, name) = (namespace.db(), namespace.collection());
+        match self {
+            Pattern::Any => true,
+            Pattern::Collections { db, collection } if collection.is_empty() => {
+                let is_normal =
+                    !name.starts_with(SYSTEM_PREFIX) && !(database == "local" && name.starts_with("replset."));
+                is_normal && self.covers_database(database)
+            }
+            Pattern::Collections { db, collection } => collection == name && (db.is_empty() || db == database),
+            Pattern::Buckets { db, collection } => name.strip_prefix(BUCKETS_PREFIX).is_some_and(|of| {
+                (collection.is_empty() || collection == of)
+                    && (db == database || db.is_empty() && !is_servers_own(database))
+            }),
+            Pattern::Cluster | Pattern::Unknown => false,
+        }
+    }
+
+    /// Whether it covers anything of a database.
+    fn touches(&self, database: &str) -> bool {
+        match self {
+            Pattern::Any => true,
+            Pattern::Collections { db, collection } | Pattern::Buckets { db, collection } => {
+                db == database || db.is_empty() && (!collection.is_empty() || !is_servers_own(database))
+            }
+            Pattern::Cluster | Pattern::Unknown => false,
+        }
+    }
+}
+
+/// Databases that a privilege on all databases is not about.
+fn is_servers_own(database: &str) -> bool {
+    matches!(database, "local" | "config")
+}
+
+impl Privileges {
+    /// What of a need is missing: `find on shop.orders`.
+    fn missing(&self, need: &Need) -> Vec<String> {
+        let Privileges::These(all) = self else { return Vec::new() };
+        let mut missing = Vec::new();
+        for action in need.actions {
+            let granted: Vec<&Pattern> =
+                all.iter().filter(|one| one.actions.contains(*action)).map(|one| &one.on).collect();
+            let lacking: Vec<String> = match &need.on {
+                On::Cluster => {
+                    let is_granted = granted.iter().any(|on| matches!(on, Pattern::Cluster | Pattern::Any));
+                    (!is_granted).then(|| "the cluster".to_owned()).into_iter().collect()
+                }
+                On::Databases(databases) => {
+                    lacking(databases, |database| granted.iter().any(|on| on.covers_database(database)))
+                }
+                On::SomeOf(databases) => lacking(databases, |database| granted.iter().any(|on| on.touches(database))),
+                On::Collections(namespaces) => {
+                    lacking(namespaces, |namespace| granted.iter().any(|on| on.covers(namespace)))
+                }
+            };
+            if !lacking.is_empty() {
+                missing.push(format!("on {} to {action}", names(&lacking)));
+            }
+        }
+        missing
+    }
+
+    /// What came of each need. `about` is whose servers they are, as in `the user of the source`.
+    pub fn rows(&self, about: &str, needs: &[Need]) -> Vec<Row> {
+        needs.iter().filter(|need| !need.on.is_empty()).map(|need| self.row(about, need)).collect()
+    }
+
+    fn row(&self, about: &str, need: &Need) -> Row {
+        let what = format!("{} {}", need.actions.join(", "), need.on.text());
+        let missing = self.missing(need);
+        if missing.is_empty() {
+            return Row::ok(Check::Right, about, format!("{what}: {}", need.why));
+        }
+        let missing = format!("not authorized {}", missing.join(", "));
+        match need.lack {
+            Lack::Refuses => Row::refusal(
+                Check::Right,
+                about,
+                format!("the user of the {about} lacks a right: {missing}, {}", need.why),
+                "docs/configuration.md lists the roles that are needed",
+            ),
+            Lack::Costs(cost) => Row::warning(
+                Check::Right,
+                about,
+                format!("the user of the {about} is {missing}, {}: {cost}", need.why),
+                "grant it, or go on without",
+            ),
+            Lack::Hides => Row::not_looked_at(Check::Right, about, format!("{missing}, {}", need.why)),
+        }
+    }
+}
+
+fn lacking<T: std::fmt::Display>(all: &[T], is_granted: impl Fn(&T) -> bool) -> Vec<String> {
+    all.iter().filter(|one| !is_granted(one)).map(ToString::to_string).collect()
+}
+
+/// What a right is needed on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum On {
+    /// The deployment as a whole.
+    Cluster,
+    /// Each of these databases as such, and all that is in it.
+    Databases(Vec<String>),
+    /// Something in each of these databases: nobody knows yet what is in them.
+    SomeOf(Vec<String>),
+    /// Each of these collections.
+    Collections(Vec<Namespace>),
+}
+
+impl On {
+    fn is_empty(&self) -> bool {
+        match self {
+            On::Cluster => false,
+            On::Databases(databases) | On::SomeOf(databases) => databases.is_empty(),
+            On::Collections(namespaces) => namespaces.is_empty(),
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            On::Cluster => "on the cluster".to_owned(),
+            On::Databases(databases) | On::SomeOf(databases) => format!("on {}", names(databases)),
+            On::Collections(namespaces) => format!("on {}", names(namespaces)),
+        }
+    }
+}
+
+/// What a missing right comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lack {
+    /// A job cannot be done.
+    Refuses,
+    /// It is done in another way.
+    Costs(&'static str),
+    /// Something is not looked at beforehand.
+    Hides,
+}
+
+/// Rights that are needed for one purpose.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Need {
+    /// Which actions.
+    pub actions: &'static [&'static str],
+    /// On what.
+    pub on: On,
+    /// What for: `to read what is copied`.
+    pub why: &'static str,
+    /// What it comes to without them.
+    pub lack: Lack,
+}
+
+fn need(actions: &'static [&'static str], on: On, why: &'static str) -> Need {
+    Need { actions, on, why, lack: Lack::Refuses }
+}
+
+fn wish(actions: &'static [&'static str], on: On, why: &'static str, cost: &'static str) -> Need {
+    Need { lack: Lack::Costs(cost), ..need(actions, on, why) }
+}
+
+fn look(actions: &'static [&'static str], on: On, why: &'static str) -> Need {
+    Need { lack: Lack::Hides, ..need(actions, on, why) }
+}
+
+fn collections(all: &[(&str, &str)]) -> On {
+    On::Collections(all.iter().map(|(db, name)| Namespace::new(*db, *name)).collect())
+}
+
+/// What is copied, as far as it is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Copied {
+    /// Collections of these databases.
+    Databases(Vec<String>),
+    /// These collections; the buckets of time series by their own names.
+    Collections(Vec<Namespace>),
+}
+
+impl Copied {
+    /// A collection of the copied ones by the name that rights are on: what a time series holds are its buckets.
+    pub fn named(namespace: &Namespace, is_time_series: bool) -> Namespace {
+        match is_time_series {
+            true => Namespace::new(namespace.db(), format!("{BUCKETS_PREFIX}{}", namespace.collection())),
+            false => namespace.clone(),
+        }
+    }
+
+    /// The databases of it.
+    fn databases(&self) -> Vec<String> {
+        match self {
+            Copied::Databases(databases) => databases.clone(),
+            Copied::Collections(namespaces) => {
+                let databases: BTreeSet<&str> = namespaces.iter().map(Namespace::db).collect();
+                databases.into_iter().map(str::to_owned).collect()
+            }
+        }
+    }
+
+    fn on(&self) -> On {
+        match self {
+            Copied::Databases(databases) => On::SomeOf(databases.clone()),
+            Copied::Collections(namespaces) => On::Collections(namespaces.clone()),
+        }
+    }
+
+    /// Under the names that clients use.
+    fn on_views(&self) -> On {
+        let by_client = |namespace: &Namespace| match namespace.collection().strip_prefix(BUCKETS_PREFIX) {
+            Some(series) => Namespace::new(namespace.db(), series),
+            None => namespace.clone(),
+        };
+        match self {
+            Copied::Databases(databases) => On::SomeOf(databases.clone()),
+            Copied::Collections(namespaces) => On::Collections(namespaces.iter().map(by_client).collect()),
+        }
+    }
+}
+
+/// As what a deployment of the source is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SourcePart {
+    /// A replica set that is copied.
+    Set,
+    /// A shard of a cluster that is read directly.
+    Shard,
+    /// A mongos through which a cluster is read.
+    Mongos,
+    /// Config servers, or a mongos, that tell how a cluster is divided.
+    Routing,
+    /// A shard whose oplog alone is looked at.
+    Oplog,
+}
+
+/// What decides which rights are needed on a deployment of the source.
+#[derive(Debug, Clone)]
+pub struct SourceModes<'a> {
+    /// As what it is used.
+    pub part: SourcePart,
+    /// What is copied from it.
+    pub copied: &'a Copied,
+    /// All databases that the user sees there: each is listed.
+    pub visible: &'a [String],
+    /// Whether all databases are copied, and not only some that are named.
+    pub is_everything: bool,
+    /// For what the checkpoint is.
+    pub mode: CheckpointMode,
+    /// Whether something may be read in the order of the disk.
+    pub in_disk_order: bool,
+    /// Whether the balancer is stopped.
+    pub stop_balancer: bool,
+}
+
+impl SourceModes<'_> {
+    /// What is needed.
+    pub fn needs(&self) -> Vec<Need> {
+        let part = self.part;
+        let is_read = matches!(part, SourcePart::Set | SourcePart::Shard | SourcePart::Mongos);
+        let has_oplog = matches!(part, SourcePart::Set | SourcePart::Shard | SourcePart::Oplog);
+        let mut needs = Vec::new();
+        if has_oplog && self.mode != CheckpointMode::None {
+            needs.push(need(
+                &["find"],
+                collections(&[("config", "transactions")]),
+                "to begin the stream before transactions that are open",
+            ));
+            needs.push(need(&["find"], collections(&[("local", "oplog.rs")]), "to see how far back a stream can begin"));
+        }
+        if matches!(part, SourcePart::Shard | SourcePart::Oplog) {
+            needs.push(need(
+                &["find"],
+                collections(&[("admin", "system.version"), ("config", "migrationCoordinators")]),
+                "to know which shard it is and what moves from it",
+            ));
+        }
+        if matches!(part, SourcePart::Mongos | SourcePart::Routing) {
+            needs.push(need(
+                &["find"],
+                collections(
+                    &["shards", "databases", "collections", "chunks", "tags", "settings", "migrations", "version"]
+                        .map(|name| ("config", name)),
+                ),
+                "to know which shard owns what",
+            ));
+            if self.stop_balancer {
+                needs.push(need(
+                    &["update"],
+                    collections(&[("config", "settings")]),
+                    "to stop the balancer (--stop-balancer), and start it again: clusterManager has it",
+                ));
+            }
+        }
+        if is_read {
+            let databases: BTreeSet<String> = self.visible.iter().cloned().chain(self.copied.databases()).collect();
+            let databases = On::Databases(databases.into_iter().collect());
+            needs.push(need(&["listCollections"], databases, "to see what there is"));
+            needs.push(need(&["find", "listIndexes", "collStats"], self.copied.on(), "to read what is copied"));
+            if self.is_everything {
+                needs.push(wish(
+                    &["listDatabases"],
+                    On::Cluster,
+                    "to see all databases",
+                    "one on which the user has no right is not copied, and nobody says so",
+                ));
+            }
+        }
+        if part != SourcePart::Mongos && part != SourcePart::Routing {
+            needs.push(wish(
+                &["replSetGetConfig"],
+                On::Cluster,
+                "to know the deployment by its id",
+                "it is recognised by its name and members alone",
+            ));
+        }
+        if self.in_disk_order && part == SourcePart::Set {
+            let cost = "everything is read by _id";
+            needs.push(wish(&["hostInfo"], On::Cluster, "to know its memory", cost));
+            let sync = collections(&[("local", "replset.initialSyncId")]);
+            needs.push(wish(&["find"], sync, "to go on in the order of the disk", cost));
+        }
+        if is_read {
+            let databases = On::Databases(self.copied.databases());
+            needs.push(look(&["dbStats"], databases, "to know how large data and indexes are on the disk"));
+            needs.push(look(&["getParameter"], On::Cluster, "to know its feature compatibility version"));
+        }
+        if has_oplog && self.mode != CheckpointMode::None {
+            needs.push(look(&["collStats"], collections(&[("local", "oplog.rs")]), "to know how large its oplog may grow"));
+        }
+        needs
+    }
+}
+
+/// What decides which rights are needed on the target.
+#[derive(Debug, Clone)]
+pub struct TargetModes<'a> {
+    /// What is copied, by its names there.
+    pub copied: &'a Copied,
+    /// What happens to what is there.
+    pub existing: Existing,
+    /// When indexes are built.
+    pub create_index: CreateIndex,
+    /// Where the checkpoint goes, if there.
+    pub checkpoint: Option<&'a Namespace>,
+    /// Whether it is a sharded cluster.
+    pub is_mongos: bool,
+    /// Whether zones are made.
+    pub zones: bool,
+}
+
+impl TargetModes<'_> {
+    /// What is needed.
+    pub fn needs(&self) -> Vec<Need> {
+        let mut needs = vec![
+            need(
+                &["find", "insert", "update", "remove"],
+                collections(&[MARKERS]),
+                "to mark what is this job's",
+            ),
+            need(&["listCollections"], On::Databases(self.copied.databases()), "to see what there is"),
+            need(&["createCollection"], self.copied.on_views(), "to create collections"),
+        ];
+        if self.existing == Existing::Drop {
+            needs.push(need(&["dropCollection"], self.copied.on_views(), "to drop what is there (--existing drop)"));
+        }
+        needs.push(need(
+            &["find", "insert", "update", "remove", "bypassDocumentValidation"],
+            self.copied.on(),
+            "to write what is copied, again after a crash",
+        ));
+        needs.push(need(&["listIndexes"], self.copied.on(), "to verify what was copied"));
+        if self.create_index != CreateIndex::None || self.is_mongos {
+            needs.push(need(&["createIndex"], self.copied.on(), "to build indexes"));
+        }
+        needs.extend(self.checkpoint.map(checkpoint));
+        if self.is_mongos {
+            let cluster = ["shards", "collections", "chunks", "version"].map(|name| ("config", name));
+            needs.push(need(&["find"], collections(&cluster), "to know how it is sharded"));
+            needs.push(need(
+                &["enableSharding", "splitChunk", "moveChunk", "indexStats"],
+                self.copied.on(),
+                "to shard what is created",
+            ));
+            if self.zones {
+                let tags = collections(&[("config", "tags")]);
+                needs.push(need(&["find", "update", "remove"], tags, "to make zones (--zones)"));
+            }
+        } else {
+            needs.push(wish(
+                &["replSetGetConfig"],
+                On::Cluster,
+                "to know the deployment by its id",
+                "it is recognised by its name and members alone",
+            ));
+        }
+        needs.push(wish(
+            &["listDatabases"],
+            On::Cluster,
+            "to see names that differ in case alone",
+            "one that is there is found only when a collection is created",
+        ));
+        needs.push(look(&["dbStats"], On::Databases(vec!["admin".to_owned()]), "to know how much space is left"));
+        needs.push(look(&["getParameter"], On::Cluster, "to know its feature compatibility version"));
+        needs
+    }
+}
+
+/// What is needed where the checkpoint goes.
+pub fn checkpoint(namespace: &Namespace) -> Need {
+    need(&["insert", "update"], On::Collections(vec![namespace.clone()]), "to write the checkpoint")
+}
