@@ -87,11 +87,19 @@ pub async fn run(context: &Context) -> Result<Table> {
     let found = format!("{} honours conditional writes", store.url());
     looks.add(Check::StateStore, "state", probed.map(|()| vec![Row::ok(Check::StateStore, "state", found)]))?;
     let known = context.known().await;
-    looks.add(Check::Job, "state", known.as_ref().map(|known| vec![servers::job(context, known)]).map_err(Error::clone))?;
+    looks.add(
+        Check::Job,
+        "state",
+        known.as_ref().map(|known| vec![servers::job(context, known)]).map_err(Error::clone),
+    )?;
     let (job, captured) = known.unwrap_or_default();
     let (source, target) = context.connect_each(Step::Discover, "check", captured.as_ref()).await;
     looks.add(Check::Reached, "source", source.as_ref().map(servers::reached_source).map_err(Error::clone))?;
-    looks.add(Check::Reached, "target", target.as_ref().map(|it| vec![servers::reached(it, "target")]).map_err(Error::clone))?;
+    looks.add(
+        Check::Reached,
+        "target",
+        target.as_ref().map(|it| vec![servers::reached(it, "target")]).map_err(Error::clone),
+    )?;
     checkpoint_place(context, &mut looks).await?;
     match (source, target) {
         (Ok(source), Ok(target)) => both(context, &Servers { source, target, job }, &mut looks).await?,
@@ -158,7 +166,11 @@ async fn checkpoint_place(context: &Context, looks: &mut Looks) -> Result<()> {
     let comment = context.comment(Step::Discover, "check");
     let place = Deployment::connect(Side::Checkpoint, uri, None, &app_name, comment).await;
     let about = Side::Checkpoint.to_string();
-    looks.add(Check::Reached, &about, place.as_ref().map(|it| vec![servers::reached(it, &about)]).map_err(Error::clone))?;
+    looks.add(
+        Check::Reached,
+        &about,
+        place.as_ref().map(|it| vec![servers::reached(it, &about)]).map_err(Error::clone),
+    )?;
     match place {
         Ok(place) => rights::add(looks, rights::of_checkpoint(context, &place).await),
         Err(_) => Ok(()),

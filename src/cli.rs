@@ -499,7 +499,8 @@ mod tests {
     #[test]
     fn help_texts() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/help");
-        for command in ["", "step", "check", "status", "jobs", "control", "start", "abandon", "rejected", "completions"] {
+        for command in ["", "step", "check", "status", "jobs", "control", "start", "abandon", "rejected", "completions"]
+        {
             let (name, words) =
                 if command.is_empty() { ("mongoferry", vec!["--help"]) } else { (command, vec![command, "--help"]) };
             let text = format!("{}\n", printed(&words));

@@ -32,20 +32,22 @@ async fn source_rows(context: &Context, source: &Source, entries: Option<&[Catal
     let mut rows = Vec::new();
     let is_routed = source.is_cluster && source.read == ReadThrough::Shards;
     if is_routed {
-        rows.extend(part_rows(context, source, (&source.main, "source"), SourcePart::Routing, entries).await?);
+        rows.extend(part_rows(context, source, &source.main, ("source", None), SourcePart::Routing, entries).await?);
     }
     for shard in &source.shards {
-        let (part, about) = match (source.is_cluster, source.read) {
-            (false, _) => (SourcePart::Set, "source".to_owned()),
-            (true, ReadThrough::Shards) => (SourcePart::Shard, format!("shard {}", shard.name)),
-            (true, ReadThrough::Mongos) => (SourcePart::Mongos, "source".to_owned()),
+        let (part, about, name) = match (source.is_cluster, source.read) {
+            (false, _) => (SourcePart::Set, "source".to_owned(), None),
+            (true, ReadThrough::Shards) => {
+                (SourcePart::Shard, format!("shard {}", shard.name), Some(shard.name.as_str()))
+            }
+            (true, ReadThrough::Mongos) => (SourcePart::Mongos, "source".to_owned(), None),
         };
-        rows.extend(part_rows(context, source, (&shard.deployment, &about), part, entries).await?);
+        rows.extend(part_rows(context, source, &shard.deployment, (&about, name), part, entries).await?);
     }
     if source.is_cluster && source.read == ReadThrough::Mongos {
         for stream in &source.streams {
             let about = format!("shard {}", stream.identity.set_name);
-            rows.extend(part_rows(context, source, (stream, &about), SourcePart::Oplog, entries).await?);
+            rows.extend(part_rows(context, source, stream, (&about, None), SourcePart::Oplog, entries).await?);
         }
     }
     Ok(rows)
@@ -54,7 +56,8 @@ async fn source_rows(context: &Context, source: &Source, entries: Option<&[Catal
 async fn part_rows(
     context: &Context,
     source: &Source,
-    (deployment, about): (&Deployment, &str),
+    deployment: &Deployment,
+    (about, shard): (&str, Option<&str>),
     part: SourcePart,
     entries: Option<&[CatalogEntry]>,
 ) -> Result<Vec<Row>> {
@@ -65,9 +68,8 @@ async fn part_rows(
     visible.retain(|database| !is_special(database));
     let copied = match entries {
         Some(entries) => {
-            let is_here = |entry: &&CatalogEntry| {
-                part != SourcePart::Shard || entry.parts.iter().any(|part| about.ends_with(&part.shard))
-            };
+            let is_here =
+                |entry: &&CatalogEntry| shard.is_none_or(|name| entry.parts.iter().any(|part| part.shard == name));
             let named = |entry: &CatalogEntry| Copied::named(&entry.namespace, is_time_series(entry));
             Copied::Collections(entries.iter().filter(has_documents).filter(is_here).map(named).collect())
         }
@@ -118,9 +120,8 @@ async fn target_rows(
     let (user, privileges) = inspect::privileges(target).await?;
     let copied = match entries {
         Some(entries) => {
-            let named = |entry: &CatalogEntry| {
-                Copied::named(&settings.renames.apply(&entry.namespace), is_time_series(entry))
-            };
+            let named =
+                |entry: &CatalogEntry| Copied::named(&settings.renames.apply(&entry.namespace), is_time_series(entry));
             Copied::Collections(entries.iter().filter(has_documents).map(named).collect())
         }
         None => {
@@ -130,8 +131,8 @@ async fn target_rows(
             Copied::Databases(databases.into_iter().collect())
         }
     };
-    let has_checkpoint = settings.checkpoint_mode != Some(CheckpointMode::None)
-        && settings.checkpoint_uri == CheckpointUri::Target;
+    let has_checkpoint =
+        settings.checkpoint_mode != Some(CheckpointMode::None) && settings.checkpoint_uri == CheckpointUri::Target;
     let modes = TargetModes {
         copied: &copied,
         existing: settings.existing,

@@ -57,7 +57,9 @@ pub async fn source(source: &Source) -> Result<Vec<Row>> {
     let mut rows = deployment(&source.main, "source").await?;
     if source.is_cluster {
         let through = match source.read {
-            ReadThrough::Shards => format!("a sharded cluster of {} shards, which are read directly", source.shards.len()),
+            ReadThrough::Shards => {
+                format!("a sharded cluster of {} shards, which are read directly", source.shards.len())
+            }
             ReadThrough::Mongos => "a sharded cluster that is read through its mongos".to_owned(),
         };
         rows.insert(0, Row::ok(Check::Topology, "source", through));

@@ -309,9 +309,7 @@ pub fn of_names(filter: &Filter, renames: &Renames, namespaces: &[Namespace], on
         selection.push(Row::refusal(
             Check::Selection,
             "source",
-            format!(
-                "there is nothing to copy: no collection of the source is let through by the filter `{filter}`"
-            ),
+            format!("there is nothing to copy: no collection of the source is let through by the filter `{filter}`"),
             "correct --source, --include or --exclude",
         ));
     }

@@ -103,7 +103,10 @@ fn uses(filter: &Value, operators: &[&str]) -> bool {
 }
 
 /// What a collection uses that a server of this version does not have.
-pub fn missing_of_collection(entry: &CatalogEntry, version: (i32, i32)) -> impl Iterator<Item = &'static Feature<Value>> {
+pub fn missing_of_collection(
+    entry: &CatalogEntry,
+    version: (i32, i32),
+) -> impl Iterator<Item = &'static Feature<Value>> {
     let (kind, options) = (entry.kind, &entry.options);
     OF_COLLECTIONS.iter().filter(move |feature| (feature.is_used)(kind, options) && !feature.is_there(version))
 }
@@ -180,7 +183,8 @@ mod tests {
             json!({"name": "columns", "key": {"$**": "columnstore"}}),
         ];
         let entry = entry(CollectionKind::Collection, json!({}), indexes);
-        let missing = |version| missing_of_indexes(&entry, version).map(|(name, _)| name.to_owned()).collect::<Vec<_>>();
+        let missing =
+            |version| missing_of_indexes(&entry, version).map(|(name, _)| name.to_owned()).collect::<Vec<_>>();
         assert_eq!(missing((4, 4)), ["wild", "some", "columns"]);
         assert_eq!(missing((6, 0)), ["haystack", "wild", "columns"]);
         assert_eq!(missing((7, 0)), ["haystack", "columns"]);

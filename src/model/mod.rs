@@ -30,6 +30,7 @@ pub mod lease;
 pub mod limit;
 pub mod locator;
 pub mod namespace;
+pub mod oplog_window;
 pub mod orphan_filter;
 pub mod pace;
 pub mod partition;

@@ -150,7 +150,7 @@ impl Privileges {
                 Check::Right,
                 about,
                 format!("the user of the {about} lacks a right: {missing}, {}", need.why),
-                "docs/configuration.md lists the roles that are needed",
+                need.way_out,
             ),
             Lack::Costs(cost) => Row::warning(
                 Check::Right,
@@ -220,10 +220,12 @@ pub struct Need {
     pub why: &'static str,
     /// What it comes to without them.
     pub lack: Lack,
+    /// What to do where a job cannot be done without them.
+    pub way_out: &'static str,
 }
 
 fn need(actions: &'static [&'static str], on: On, why: &'static str) -> Need {
-    Need { actions, on, why, lack: Lack::Refuses }
+    Need { actions, on, why, lack: Lack::Refuses, way_out: "docs/configuration.md lists the roles that are needed" }
 }
 
 fn wish(actions: &'static [&'static str], on: On, why: &'static str, cost: &'static str) -> Need {
@@ -334,7 +336,11 @@ impl SourceModes<'_> {
                 collections(&[("config", "transactions")]),
                 "to begin the stream before transactions that are open",
             ));
-            needs.push(need(&["find"], collections(&[("local", "oplog.rs")]), "to see how far back a stream can begin"));
+            needs.push(need(
+                &["find"],
+                collections(&[("local", "oplog.rs")]),
+                "to see how far back a stream can begin",
+            ));
         }
         if matches!(part, SourcePart::Shard | SourcePart::Oplog) {
             needs.push(need(
@@ -353,11 +359,12 @@ impl SourceModes<'_> {
                 "to know which shard owns what",
             ));
             if self.stop_balancer {
-                needs.push(need(
-                    &["update"],
-                    collections(&[("config", "settings")]),
-                    "to stop the balancer (--stop-balancer), and start it again: clusterManager has it",
-                ));
+                let way_out = "the balancer is as it was: run `sh.stopBalancer()` on a mongos and leave out --stop-balancer, or give the user the role clusterManager";
+                let settings = collections(&[("config", "settings")]);
+                needs.push(Need {
+                    way_out,
+                    ..need(&["update"], settings, "to stop the balancer and start it again (--stop-balancer)")
+                });
             }
         }
         if is_read {
@@ -394,7 +401,11 @@ impl SourceModes<'_> {
             needs.push(look(&["getParameter"], On::Cluster, "to know its feature compatibility version"));
         }
         if has_oplog && self.mode != CheckpointMode::None {
-            needs.push(look(&["collStats"], collections(&[("local", "oplog.rs")]), "to know how large its oplog may grow"));
+            needs.push(look(
+                &["collStats"],
+                collections(&[("local", "oplog.rs")]),
+                "to know how large its oplog may grow",
+            ));
         }
         needs
     }
@@ -421,11 +432,7 @@ impl TargetModes<'_> {
     /// What is needed.
     pub fn needs(&self) -> Vec<Need> {
         let mut needs = vec![
-            need(
-                &["find", "insert", "update", "remove"],
-                collections(&[MARKERS]),
-                "to mark what is this job's",
-            ),
+            need(&["find", "insert", "update", "remove"], collections(&[MARKERS]), "to mark what is this job's"),
             need(&["listCollections"], On::Databases(self.copied.databases()), "to see what there is"),
             need(&["createCollection"], self.copied.on_views(), "to create collections"),
         ];
@@ -477,4 +484,135 @@ impl TargetModes<'_> {
 /// What is needed where the checkpoint goes.
 pub fn checkpoint(namespace: &Namespace) -> Need {
     need(&["insert", "update"], On::Collections(vec![namespace.clone()]), "to write the checkpoint")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::check::Verdict;
+
+    fn on(db: &str, collection: &str) -> Pattern {
+        Pattern::Collections { db: db.into(), collection: collection.into() }
+    }
+
+    fn privilege(on: Pattern, actions: &[&str]) -> Privilege {
+        Privilege { on, actions: actions.iter().map(ToString::to_string).collect() }
+    }
+
+    #[test]
+    fn what_is_about_everything_is_not_about_what_is_the_servers_own() {
+        let all = on("", "");
+        let covers = |pattern: &Pattern, db: &str, name: &str| pattern.covers(&Namespace::new(db, name));
+        assert!(covers(&all, "shop", "a.b") && covers(&all, "admin", "x") && all.covers_database("shop"));
+        assert!(
+            !covers(&all, "shop", "system.js") && !covers(&all, "local", "oplog.rs") && !covers(&all, "config", "x")
+        );
+        assert!(!all.covers_database("config"));
+        let local = on("local", "");
+        assert!(covers(&local, "local", "oplog.rs") && !covers(&local, "local", "replset.initialSyncId"));
+        assert!(covers(&on("", "system.version"), "admin", "system.version"));
+        assert!(covers(&on("shop", "a"), "shop", "a") && !covers(&on("shop", "a"), "shop", "b"));
+        assert!(!on("shop", "a").covers_database("shop") && on("shop", "a").touches("shop"));
+        assert!(covers(&Pattern::Any, "local", "system.x") && !covers(&Pattern::Cluster, "a", "b"));
+        let buckets = Pattern::Buckets { db: String::new(), collection: String::new() };
+        assert!(covers(&buckets, "shop", "system.buckets.t") && !covers(&buckets, "shop", "t"));
+        assert!(!covers(&on("shop", ""), "shop", "system.buckets.t"));
+    }
+
+    /// All needs of all modes.
+    fn needs() -> Vec<(&'static str, Vec<Need>)> {
+        let names = [("shop", "a"), ("shop", "system.buckets.t"), ("blog", "b")];
+        let copied = [
+            Copied::Collections(names.iter().map(|(db, name)| Namespace::new(*db, *name)).collect()),
+            Copied::Databases(vec!["shop".into()]),
+        ];
+        let checkpoints = Namespace::new("mongoshake", "ckpt_default");
+        let mut all = Vec::new();
+        for copied in &copied {
+            for part in [SourcePart::Set, SourcePart::Shard, SourcePart::Mongos, SourcePart::Routing, SourcePart::Oplog]
+            {
+                let modes = SourceModes {
+                    part,
+                    copied,
+                    visible: &["other".into()],
+                    is_everything: true,
+                    mode: CheckpointMode::Oplog,
+                    in_disk_order: true,
+                    stop_balancer: true,
+                };
+                all.push(("source", modes.needs()));
+                all.push(("source", SourceModes { mode: CheckpointMode::None, is_everything: false, ..modes }.needs()));
+            }
+            for is_mongos in [true, false] {
+                let modes = TargetModes {
+                    copied,
+                    existing: Existing::Drop,
+                    create_index: CreateIndex::Foreground,
+                    checkpoint: Some(&checkpoints),
+                    is_mongos,
+                    zones: true,
+                };
+                all.push(("target", modes.needs()));
+                all.push(("target", TargetModes { existing: Existing::Keep, checkpoint: None, ..modes }.needs()));
+            }
+        }
+        all
+    }
+
+    /// What grants exactly that.
+    fn exactly(needs: &[Need]) -> Vec<Privilege> {
+        let patterns = |need: &Need| match &need.on {
+            On::Cluster => vec![Pattern::Cluster],
+            On::Databases(databases) | On::SomeOf(databases) => databases.iter().map(|db| on(db, "")).collect(),
+            On::Collections(all) => all.iter().map(|namespace| on(namespace.db(), namespace.collection())).collect(),
+        };
+        let of = |need: &Need| patterns(need).into_iter().map(|on| privilege(on, need.actions)).collect::<Vec<_>>();
+        needs.iter().flat_map(of).collect()
+    }
+
+    #[test]
+    fn with_exactly_what_is_needed_all_is_well_and_with_one_right_less_it_is_named() {
+        let mut tried = 0;
+        for (about, needs) in needs() {
+            let rows = Privileges::These(exactly(&needs)).rows(about, &needs);
+            assert!(rows.iter().all(|row| row.verdict == Verdict::Ok) && rows.len() == needs.len(), "{rows:#?}");
+            assert_eq!(Privileges::All.rows(about, &needs), rows);
+            for (number, need) in needs.iter().enumerate() {
+                for action in need.actions {
+                    // Another need may grant it by covering more.
+                    let mut others: Vec<Need> = needs.clone();
+                    others.retain(|other| other.on != need.on || !other.actions.contains(action));
+                    let rest: Vec<&'static str> =
+                        need.actions.iter().copied().filter(|other| other != action).collect();
+                    let mut granted = exactly(&others);
+                    granted.extend(exactly(&[Need { actions: Vec::leak(rest), ..need.clone() }]));
+                    granted.retain(|one| !one.actions.contains(*action) || one.on == Pattern::Cluster);
+                    if need.on == On::Cluster {
+                        granted.iter_mut().for_each(|one| one.actions.retain(|granted| granted != action));
+                    }
+                    let row = &Privileges::These(granted).rows(about, &needs)[number];
+                    let verdict = match need.lack {
+                        Lack::Refuses => Verdict::Refusal,
+                        Lack::Costs(_) => Verdict::Warning,
+                        Lack::Hides => Verdict::NotLookedAt,
+                    };
+                    assert_eq!(row.verdict, verdict, "without {action}: {row:?}");
+                    assert!(row.found.contains(&format!(" to {action}")), "without {action}: {row:?}");
+                    tried += 1;
+                }
+            }
+        }
+        assert!(tried > 200, "{tried}");
+    }
+
+    #[test]
+    fn a_role_of_single_collections_is_enough() {
+        let copied = Copied::Collections(vec![Namespace::new("shop", "a")]);
+        let need = need(&["find"], copied.on(), "to read");
+        let granted = |on| Privileges::These(vec![privilege(on, &["find"])]);
+        assert_eq!(granted(on("shop", "a")).rows("source", std::slice::from_ref(&need))[0].verdict, Verdict::Ok);
+        let row = &granted(on("shop", "b")).rows("source", &[need])[0];
+        let text = "the user of the source lacks a right: not authorized on shop.a to find, to read; docs/configuration.md lists the roles that are needed";
+        assert_eq!(row.sentence(), text);
+    }
 }

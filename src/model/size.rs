@@ -32,7 +32,8 @@ pub fn show(bytes: u64) -> String {
 
 /// A size for people, rounded: `1.4 GB`.
 pub fn about(bytes: u64) -> String {
-    let unit = [(1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "KB")].into_iter().find(|(factor, _)| bytes as f64 >= *factor);
+    let unit =
+        [(1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "KB")].into_iter().find(|(factor, _)| bytes as f64 >= *factor);
     unit.map_or_else(|| format!("{bytes} B"), |(factor, name)| format!("{:.1} {name}", bytes as f64 / factor))
 }
 

@@ -3,7 +3,7 @@
 
 use super::catalog::number;
 use super::deployment::Deployment;
-use super::failure::{code, code_of};
+use super::failure::{code, code_of, is_transient};
 use crate::error::Result;
 use crate::model::feature::depth;
 use crate::model::namespace::Namespace;
@@ -81,10 +81,12 @@ pub async fn disk(deployment: &Deployment) -> Result<Option<Disk>> {
     let reply = answer(deployment, deployment.run("admin", doc! { "dbStats": 1 }).await)?;
     let one = |stats: &Document| Disk { total: number(stats, "fsTotalSize"), used: number(stats, "fsUsedSize") };
     let disk = reply.map(|reply| match reply.get_document("raw") {
-        Ok(shards) => shards.values().filter_map(Bson::as_document).map(one).fold(
-            Disk { total: 0, used: 0 },
-            |sum, disk| Disk { total: sum.total + disk.total, used: sum.used + disk.used },
-        ),
+        Ok(shards) => {
+            shards.values().filter_map(Bson::as_document).map(one).fold(Disk { total: 0, used: 0 }, |sum, disk| Disk {
+                total: sum.total + disk.total,
+                used: sum.used + disk.used,
+            })
+        }
         Err(_) => one(&reply),
     });
     Ok(disk.filter(|disk| disk.total > 0))
@@ -182,11 +184,15 @@ pub async fn has_before(
     }
 }
 
-/// The server's answer; none where the user may not ask.
+/// The server's answer. None where the user may not ask, and where a server has no answer, as some that are offered as a
+/// service have none.
 fn answer<T>(deployment: &Deployment, answer: std::result::Result<T, DriverError>) -> Result<Option<T>> {
     match answer {
         Ok(answer) => Ok(Some(answer)),
-        Err(error) if code_of(&error) == Some(code::UNAUTHORIZED) => Ok(None),
+        Err(error) if code_of(&error).is_some() && !is_transient(&error) => {
+            tracing::debug!("the {} does not tell: {error}", deployment.side);
+            Ok(None)
+        }
         Err(error) => Err(deployment.failed(&error)),
     }
 }
