@@ -6,7 +6,7 @@ use crate::context::{Context, Servers};
 use crate::error::Result;
 use crate::model::catalog::{CatalogEntry, CollectionKind};
 use crate::model::check::{Check, Row};
-use crate::model::choice::{CheckpointMode, ReadOrder, ReadThrough};
+use crate::model::choice::{CheckpointMode, ReadThrough};
 use crate::model::namespace::{Namespace, Pattern, SPECIAL_DATABASES};
 use crate::model::rights::{Copied, Need, SourceModes, SourcePart, TargetModes, checkpoint};
 use crate::mongo::deployment::Deployment;
@@ -81,7 +81,7 @@ async fn part_rows(
         visible: &visible,
         is_everything: settings.filter.include().is_empty(),
         mode: source.mode,
-        in_disk_order: settings.read_order != ReadOrder::Id,
+        read_order: settings.read_order,
         stop_balancer: settings.stop_balancer,
     };
     Ok(said(about, user.as_deref(), privileges.rows(about, &modes.needs())))

@@ -6,7 +6,7 @@
 //! about `local` and `config`, nor about collections of the server's own (`system.*`), which have to be named.
 
 use super::check::{Check, Row, names};
-use super::choice::{CheckpointMode, CreateIndex, Existing};
+use super::choice::{CheckpointMode, CreateIndex, Existing, ReadOrder};
 use super::namespace::{Namespace, SYSTEM_PREFIX};
 use std::collections::BTreeSet;
 
@@ -317,8 +317,8 @@ pub struct SourceModes<'a> {
     pub is_everything: bool,
     /// For what the checkpoint is.
     pub mode: CheckpointMode,
-    /// Whether something may be read in the order of the disk.
-    pub in_disk_order: bool,
+    /// In which order it is read.
+    pub read_order: ReadOrder,
     /// Whether the balancer is stopped.
     pub stop_balancer: bool,
 }
@@ -363,7 +363,7 @@ impl SourceModes<'_> {
                 let settings = collections(&[("config", "settings")]);
                 needs.push(Need {
                     way_out,
-                    ..need(&["update"], settings, "to stop the balancer and start it again (--stop-balancer)")
+                    ..need(&["insert", "update"], settings, "to stop the balancer and start it again (--stop-balancer)")
                 });
             }
         }
@@ -389,11 +389,16 @@ impl SourceModes<'_> {
                 "it is recognised by its name and members alone",
             ));
         }
-        if self.in_disk_order && part == SourcePart::Set {
+        if part == SourcePart::Set {
             let cost = "everything is read by _id";
-            needs.push(wish(&["hostInfo"], On::Cluster, "to know its memory", cost));
-            let sync = collections(&[("local", "replset.initialSyncId")]);
-            needs.push(wish(&["find"], sync, "to go on in the order of the disk", cost));
+            if self.read_order == ReadOrder::Auto {
+                needs.push(wish(&["hostInfo"], On::Cluster, "to know its memory", cost));
+            }
+            // Hardly a role has it; who leaves the order open reads by `_id` without.
+            if self.read_order == ReadOrder::Natural {
+                let sync = collections(&[("local", "replset.initialSyncId")]);
+                needs.push(wish(&["find"], sync, "to go on in the order of the disk", cost));
+            }
         }
         if is_read {
             let databases = On::Databases(self.copied.databases());
@@ -537,11 +542,14 @@ mod tests {
                     visible: &["other".into()],
                     is_everything: true,
                     mode: CheckpointMode::Oplog,
-                    in_disk_order: true,
+                    read_order: ReadOrder::Natural,
                     stop_balancer: true,
                 };
                 all.push(("source", modes.needs()));
-                all.push(("source", SourceModes { mode: CheckpointMode::None, is_everything: false, ..modes }.needs()));
+                all.push((
+                    "source",
+                    SourceModes { read_order: ReadOrder::Auto, is_everything: false, ..modes }.needs(),
+                ));
             }
             for is_mongos in [true, false] {
                 let modes = TargetModes {

@@ -120,7 +120,7 @@ pub fn oplog_window(
     );
     let too_small = least.filter(|least| full < *least);
     match too_small {
-        _ if takes >= full => {}
+        _ if takes > full => {}
         Some(least) => {
             let found = format!("{found}, and --min-oplog-window is {}", text(least));
             return Row::warning(Check::OplogWindow, about, found, ENLARGE);
@@ -171,8 +171,11 @@ mod tests {
         let bytes = |hours: u64| hours * 3_600 * ASSUMED_RATE;
         let verdict = |reach, bytes, least| oplog_window("source", reach, bytes, None, least).verdict;
         assert_eq!(verdict(half_full, bytes(1), None), Verdict::Ok);
-        assert_eq!(verdict(half_full, bytes(2), None), Verdict::Warning);
-        assert_eq!(verdict(Reach { sizes: None, ..half_full }, bytes(1), None), Verdict::Warning);
+        assert_eq!(verdict(half_full, bytes(2) + ASSUMED_RATE, None), Verdict::Warning);
+        let young = Reach { time: Duration::ZERO, sizes: None };
+        assert_eq!(verdict(young, 1, None), Verdict::Ok, "it has only just begun");
+        let unknown = Reach { sizes: None, ..half_full };
+        assert_eq!(verdict(unknown, bytes(1) + ASSUMED_RATE, None), Verdict::Warning);
         assert_eq!(verdict(half_full, bytes(1), Some(3 * hour)), Verdict::Warning);
         assert_eq!(oplog_window("s", half_full, 3_600_000, Some(1_000), None).verdict, Verdict::Ok);
     }

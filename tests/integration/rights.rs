@@ -165,9 +165,7 @@ fn is_denied(ran: &Ran) -> bool {
 async fn check_names_every_right_of_the_roles_that_is_missing_before_anything_is_changed() -> Result<(), Failure> {
     let place = Place::new().await?;
     place.load("named").await?;
-    let with = |ferry: Ferry| {
-        ferry.set("MONGOFERRY_INCLUDE", "named").set("MONGOFERRY_EXISTING", "drop").set("MONGOFERRY_READ_ORDER", "auto")
-    };
+    let with = |ferry: Ferry| ferry.set("MONGOFERRY_INCLUDE", "named").set("MONGOFERRY_EXISTING", "drop");
     let full = with(place.job("full", source_role("named"), target_role("named")).await?);
     let ran = full.run(&["check", "--json"]).await.expect(0);
     let rows = ran.json()["rows"].as_array().ok_or("rows")?.clone();
@@ -183,6 +181,9 @@ async fn check_names_every_right_of_the_roles_that_is_missing_before_anything_is
     for (number, (about, source, target, missing)) in source_less.chain(target_less).enumerate() {
         let name = format!("less{number}");
         let ferry = with(place.job(&name, source, target).await?);
+        // What hostInfo is for is not asked where the order is said, and the other way round.
+        let order = if missing == "hostInfo" { "auto" } else { "natural" };
+        let ferry = ferry.set("MONGOFERRY_READ_ORDER", order);
         let ran = ferry.run(&["check", "--json"]).await;
         if is_named(&ran, about, &missing) {
             let ran = ferry.run(&["step", "all"]).await.expect(2);
