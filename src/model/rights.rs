@@ -75,8 +75,8 @@ impl Pattern {
         match self {
             Pattern::Any => true,
             Pattern::Collections { db, collection } if collection.is_empty() => {
-                let is_normal =
-                    !name.starts_with(SYSTEM_PREFIX) && !(database == "local" && name.starts_with("replset."));
+                let is_servers_own = database == "local" && name.starts_with("replset.");
+                let is_normal = !name.starts_with(SYSTEM_PREFIX) && !is_servers_own;
                 is_normal && self.covers_database(database)
             }
             Pattern::Collections { db, collection } => collection == name && (db.is_empty() || db == database),
