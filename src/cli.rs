@@ -14,8 +14,8 @@ use crate::start::Asked;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, ValueHint};
 use flags::{
-    DeploymentFlags, FunctionWorkFlags, HttpFlag, JobFlag, LimitFlags, LogFlags, PartFlags, ReadingFlags,
-    ResourceFlags, SelectionFlags, StateMachineFlag, StoreFlags, Suggested, TargetFlags, VerifyingFlags, WorkFlags,
+    CopyFlags, DeploymentFlags, FunctionWorkFlags, HttpFlag, JobFlag, LogFlags, PartFlags, SelectionFlags,
+    StateMachineFlag, StoreFlags, Suggested, WorkFlags,
 };
 use std::ffi::OsString;
 use std::fmt;
@@ -35,6 +35,11 @@ static VERSION: LazyLock<String> =
 pub enum Command {
     /// Run one step, or all.
     Step(StepName),
+    /// Look at everything that may go wrong, and change nothing.
+    Check {
+        /// As one JSON object.
+        json: bool,
+    },
     /// Show how far a job is.
     Status {
         /// As one JSON object.
@@ -65,7 +70,10 @@ pub enum Command {
 impl Command {
     /// Speaks to MongoDB, not only to the state store.
     pub fn connects(self) -> bool {
-        matches!(self, Command::Step(_) | Command::Abandon | Command::Rejected { retry: true, .. })
+        matches!(
+            self,
+            Command::Step(_) | Command::Check { .. } | Command::Abandon | Command::Rejected { retry: true, .. }
+        )
     }
 }
 
@@ -149,6 +157,12 @@ pub fn parse<I: IntoIterator<Item = OsString>>(arguments: I) -> Result<Parsed> {
             step.take_into(&mut raw);
             check_combinations(step.step, &raw)?;
             Command::Step(step.step)
+        }
+        Commands::Check(check) => {
+            check.copy.take_into(&mut raw);
+            check.work.take_into(&mut raw);
+            check.log.take_into(&mut raw);
+            Command::Check { json: check.json }
         }
         Commands::Status(status) => {
             status.job.take_into(&mut raw);
@@ -250,6 +264,8 @@ struct Arguments {
 enum Commands {
     /// Run one step of a job, or all of them
     Step(Box<StepArguments>),
+    /// Look at everything that may go wrong before a job begins, and change nothing; exits with 2 when something is refused
+    Check(Box<CheckArguments>),
     /// Show how far a job is; reads the state store alone and changes nothing
     Status(StatusArguments),
     /// List the jobs of a state store
@@ -279,23 +295,7 @@ struct StepArguments {
     /// The step to run
     step: StepName,
     #[command(flatten)]
-    job: JobFlag,
-    #[command(flatten)]
-    store: StoreFlags,
-    #[command(flatten)]
-    deployments: DeploymentFlags,
-    #[command(flatten)]
-    selection: SelectionFlags,
-    #[command(flatten)]
-    target: TargetFlags,
-    #[command(flatten)]
-    reading: ReadingFlags,
-    #[command(flatten)]
-    verifying: VerifyingFlags,
-    #[command(flatten)]
-    resources: ResourceFlags,
-    #[command(flatten)]
-    limits: LimitFlags,
+    copy: CopyFlags,
     #[command(flatten)]
     work: WorkFlags,
     #[command(flatten)]
@@ -308,20 +308,26 @@ struct StepArguments {
 
 impl StepArguments {
     fn take_into(&self, raw: &mut RawArguments) {
-        self.job.take_into(raw);
-        self.store.take_into(raw);
-        self.deployments.take_into(raw);
-        self.selection.take_into(raw);
-        self.target.take_into(raw);
-        self.reading.take_into(raw);
-        self.verifying.take_into(raw);
-        self.resources.take_into(raw);
-        self.limits.take_into(raw);
+        self.copy.take_into(raw);
         self.work.take_into(raw);
         self.part.take_into(raw);
         self.http.take_into(raw);
         self.log.take_into(raw);
     }
+}
+
+#[derive(Args)]
+#[command(next_line_help = true, after_help = SETTINGS_NOTE)]
+struct CheckArguments {
+    /// Print one JSON object instead of a table; docs/check.md describes it
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    copy: CopyFlags,
+    #[command(flatten)]
+    work: WorkFlags,
+    #[command(flatten)]
+    log: LogFlags,
 }
 
 #[derive(Args)]
@@ -378,23 +384,7 @@ struct StartArguments {
     #[command(flatten)]
     machine: StateMachineFlag,
     #[command(flatten)]
-    job: JobFlag,
-    #[command(flatten)]
-    store: StoreFlags,
-    #[command(flatten)]
-    deployments: DeploymentFlags,
-    #[command(flatten)]
-    selection: SelectionFlags,
-    #[command(flatten)]
-    target: TargetFlags,
-    #[command(flatten)]
-    reading: ReadingFlags,
-    #[command(flatten)]
-    verifying: VerifyingFlags,
-    #[command(flatten)]
-    resources: ResourceFlags,
-    #[command(flatten)]
-    limits: LimitFlags,
+    copy: CopyFlags,
     #[command(flatten)]
     work: FunctionWorkFlags,
     #[command(flatten)]
@@ -404,15 +394,7 @@ struct StartArguments {
 impl StartArguments {
     fn take_into(&self, raw: &mut RawArguments) {
         self.machine.take_into(raw);
-        self.job.take_into(raw);
-        self.store.take_into(raw);
-        self.deployments.take_into(raw);
-        self.selection.take_into(raw);
-        self.target.take_into(raw);
-        self.reading.take_into(raw);
-        self.verifying.take_into(raw);
-        self.resources.take_into(raw);
-        self.limits.take_into(raw);
+        self.copy.take_into(raw);
         self.work.take_into(raw);
         self.log.take_into(raw);
     }
@@ -517,7 +499,8 @@ mod tests {
     #[test]
     fn help_texts() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/help");
-        for command in ["", "step", "status", "jobs", "control", "start", "abandon", "rejected", "completions"] {
+        for command in ["", "step", "check", "status", "jobs", "control", "start", "abandon", "rejected", "completions"]
+        {
             let (name, words) =
                 if command.is_empty() { ("mongoferry", vec!["--help"]) } else { (command, vec![command, "--help"]) };
             let text = format!("{}\n", printed(&words));

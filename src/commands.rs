@@ -1,6 +1,7 @@
 //! What each command does, from settings to the line that it prints.
 
 use crate::abandon;
+use crate::check;
 use crate::cli::{Command, StepName};
 use crate::config::{Configuration, Settings};
 use crate::context::Context;
@@ -69,6 +70,7 @@ async fn run_async(configuration: &Configuration) -> Result<Outcome> {
     let run = Run { context: &context, configuration, secrets: &secrets };
     match configuration.command() {
         Command::Step(step) => run_steps(&run, step).await,
+        Command::Check { json } => show_check(&context, json).await,
         Command::Status { json } => show_status(&context, json).await,
         Command::Jobs => list_jobs(&context).await,
         Command::Rejected { json, retry: false } => list_rejected(&context, json).await,
@@ -157,6 +159,19 @@ fn single(name: StepName) -> Option<Step> {
         StepName::Verify => Some(Step::Verify),
         StepName::Commit => Some(Step::Commit),
     }
+}
+
+async fn show_check(context: &Context, as_json: bool) -> Result<Outcome> {
+    let Some(table) = context.stop.unless(check::run(context)).await else { return Ok(Outcome::Yield) };
+    let table = table?;
+    let job = context.settings.job.to_string();
+    if as_json {
+        let rows = serde_json::to_value(&table).map_err(|error| Error::internal(error.to_string()))?;
+        output::result_json(&json!({ "job": job, "status": table.verdict(), "rows": rows }))?;
+    } else {
+        output::result_line(&table.text())?;
+    }
+    table.refuse_all().map(|()| Outcome::Done)
 }
 
 async fn show_status(context: &Context, as_json: bool) -> Result<Outcome> {

@@ -64,6 +64,9 @@ const SAVES_PER_LEASE: u32 = 3;
 /// Less is not enough to connect and claim.
 const SHORTEST_TIME_BUDGET: Duration = Duration::from_secs(1);
 
+/// Nobody enlarges an oplog in less.
+const SHORTEST_OPLOG_WINDOW: Duration = Duration::from_secs(1);
+
 /// What an invocation needs to stop is 2 s; the rest is for a store or a server that is slow just then.
 const DEFAULT_MARGIN: Duration = Duration::from_secs(30);
 
@@ -234,6 +237,8 @@ pub struct Settings {
     pub read_order: ReadOrder,
     /// Which members of the source are read.
     pub read_preference: ReadPreference,
+    /// Under which time that is left of an oplog there is a warning; a quarter of what it was when none.
+    pub min_oplog_window: Option<Duration>,
     /// What the whole process may hold, in bytes.
     pub memory: u64,
     /// How many partitions it reads at once at most.
@@ -428,6 +433,7 @@ impl Resolver<'_> {
             max_lanes: self.number("max-lanes", MAX_LANES_RANGE)?.unwrap_or(DEFAULT_MAX_LANES),
             read_order: self.word("read-order", READ_ORDER, &ReadOrder::ALL)?.unwrap_or_default(),
             read_preference: self.word("read-preference", READ_PREFERENCE, &ReadPreference::ALL)?.unwrap_or_default(),
+            min_oplog_window: self.duration("min-oplog-window", SHORTEST_OPLOG_WINDOW..=Duration::MAX)?,
             memory: self.size("memory", MEMORY_RANGE)?.unwrap_or(self.defaults.memory),
             max_readers: self.number("max-readers", READERS_RANGE)?.unwrap_or(self.defaults.max_readers) as usize,
             max_writers: self.number("max-writers", WRITERS_RANGE)?.unwrap_or(self.defaults.max_writers) as usize,

@@ -97,9 +97,21 @@ impl Context {
     /// # Errors
     /// Bad input with both values where they are not; as [`Deployment::connect`].
     pub async fn connect(&self, step: Step) -> Result<Servers> {
+        let (job, captured) = self.known().await?;
+        self.settings.target()?;
+        let (source, target) = self.connect_each(step, "", captured.as_ref()).await;
+        let servers = Servers { source: source?, target: target?, job };
+        self.check_pair(&servers).await?;
+        Ok(servers)
+    }
+
+    /// What an earlier run has written down of the job: its document, and the checkpoint with what was chosen for good.
+    ///
+    /// # Errors
+    /// Bad input, with both values, where this run was told something else; as [`Context::job`].
+    pub async fn known(&self) -> Result<(Option<JobRecord>, Option<CheckpointMap>)> {
         let job = self.job().await?;
-        let recorded = job.as_ref().and_then(|job| job.binding.as_ref());
-        if let Some(binding) = recorded {
+        if let Some(binding) = job.as_ref().and_then(|job| job.binding.as_ref()) {
             self.check_selection(&binding.filter, &binding.renames)?;
         }
         let captured = self.documents.read::<CheckpointMap>(keys::CHECKPOINT).await?.map(|captured| captured.value);
@@ -114,19 +126,30 @@ impl Context {
         {
             return Err(self.planned_for("--checkpoint-mode", captured.mode, mode));
         }
-        let comment = self.comment(step, "");
+        Ok((job, captured))
+    }
+
+    /// Connects to each side; one may fail without the other.
+    pub async fn connect_each(
+        &self,
+        step: Step,
+        part: &str,
+        captured: Option<&CheckpointMap>,
+    ) -> (Result<Source>, Result<Deployment>) {
+        let comment = self.comment(step, part);
         let app_name = format!("mongoferry {} {step}", self.settings.job);
-        let (source, target) = tokio::join!(
-            Source::connect(&self.settings, step, captured.as_ref(), &app_name, comment.clone()),
-            Deployment::connect(
-                Side::Target,
-                self.settings.target()?,
-                self.settings.target_ca.as_deref(),
-                &app_name,
-                comment.clone()
-            ),
-        );
-        let servers = Servers { source: source?, target: target?, job };
+        let target = async {
+            let ca = self.settings.target_ca.as_deref();
+            Deployment::connect(Side::Target, self.settings.target()?, ca, &app_name, comment.clone()).await
+        };
+        tokio::join!(Source::connect(&self.settings, step, captured, &app_name, comment.clone()), target)
+    }
+
+    /// Whether the two sides go together, and are those that the job is bound to.
+    ///
+    /// # Errors
+    /// Bad input with both values where they are not; those of the state store.
+    pub async fn check_pair(&self, servers: &Servers) -> Result<()> {
         if self.settings.fence_writes && servers.target.is_mongos() {
             return Err(Error::bad_input(
                 "--fence-writes yes does not go with a mongos as the target, since each shard would have to know all sessions; leave it out",
@@ -157,7 +180,7 @@ impl Context {
         {
             return Err(self.planned_for(Side::Source, &recorded, &servers.source.main.identity));
         }
-        Ok(servers)
+        Ok(())
     }
 
     /// The source that a discover had begun with that was killed before it bound the job.

@@ -95,17 +95,20 @@ pub async fn run_step(context: &Context, step: Step, named: Named) -> Result<Out
     }
     let Some(servers) = context.stop.unless(context.connect(step)).await else { return Ok(yielded(context, step)) };
     let servers = servers?;
-    if matches!(step, Step::Copy | Step::Index | Step::Verify) {
-        steps::oplog_window::look(context, &servers.source).await;
-    }
+    let work = async {
+        match step {
+            Step::Discover => steps::discover::run(context, &servers, named).await,
+            Step::Plan => steps::plan::run(context, &servers).await,
+            Step::Prepare => steps::prepare::run(context, &servers).await,
+            Step::Copy => steps::copy::run(context, &servers, named).await,
+            Step::Index => steps::index::run(context, &servers, named).await,
+            Step::Verify => steps::verify::run(context, &servers, named).await,
+            Step::Commit => steps::commit::run(context, &servers).await,
+        }
+    };
     let outcome = match step {
-        Step::Discover => steps::discover::run(context, &servers, named).await,
-        Step::Plan => steps::plan::run(context, &servers).await,
-        Step::Prepare => steps::prepare::run(context, &servers).await,
-        Step::Copy => steps::copy::run(context, &servers, named).await,
-        Step::Index => steps::index::run(context, &servers, named).await,
-        Step::Verify => steps::verify::run(context, &servers, named).await,
-        Step::Commit => steps::commit::run(context, &servers).await,
+        Step::Copy | Step::Index | Step::Verify => steps::oplog_window::beside(context, &servers.source, work).await,
+        _ => work.await,
     };
     match &outcome {
         Ok(Outcome::Done { summary, .. }) => tracing::info!("{step}: {summary}"),

@@ -5,7 +5,8 @@
 //!
 //! ```text
 //!  main ─▶ cli ─▶ config ─▶ commands ─▶ driver ─▶ steps/* ─▶ copy/* ─▶ mongo/*
-//!                                          │          │          │
+//!     │                                    │  ▲       │          │
+//!     └─▶ lambda: an event is one step ────┼──┘       │          │
 //!                                          └── claim ─┴──────────┴──▶ state/*   (documents ─▶ folder, S3, memory)
 //!                                                    model/*: what all of it is about, pure
 //! ```
@@ -25,11 +26,13 @@
 //!
 //! # Where to start
 //!
-//! [`driver::run_step`] for a step's life, [`steps::copy`] for the work itself, [`state::keys`] for what is stored where.
+//! [`driver::run_step`] for a step's life, [`steps::copy`] for the work itself, [`state::keys`] for what is stored where,
+//! [`check`] for what is looked at before anything is changed, [`lambda`] for how AWS calls all of it.
 //! ARCHITECTURE.md says what happens when it is killed between any two lines.
 
 pub mod abandon;
 pub mod aws;
+pub mod check;
 pub mod claim;
 pub mod cli;
 pub mod clock;

@@ -16,10 +16,11 @@ use crate::model::choice::CreateIndex;
 use crate::model::counts::Counts;
 use crate::model::failure::Failure;
 use crate::model::finding::{Finding, Note};
-use crate::model::job::Optime;
+use crate::model::job::{CheckpointMap, Optime};
 use crate::model::lane::LaneProgress;
 use crate::model::lease::Lease;
 use crate::model::namespace::Namespace;
+use crate::model::oplog_window::{OplogBegins, Window};
 use crate::model::reject;
 use crate::model::speed::{Moved, Rate, percent};
 use crate::model::step::Step;
@@ -94,6 +95,8 @@ pub struct Status {
     pub notes: Vec<Note>,
     /// The checkpoints by the names that MongoShake looks for (`ckptMap`), once captured.
     pub checkpoint: Option<BTreeMap<String, CheckpointStatus>>,
+    /// How far the oplogs reach back behind it, by the name of the replica set. None before one was looked at.
+    pub oplog: Option<BTreeMap<String, OplogStatus>>,
     /// By the run that holds any work: when the one that was saved longest ago was saved.
     #[serde(skip)]
     pub saved_by: BTreeMap<String, String>,
@@ -231,6 +234,16 @@ pub struct CheckpointStatus {
     pub ckpt: i64,
 }
 
+/// An oplog, as it was when it was last looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct OplogStatus {
+    /// For how many seconds it still reaches back behind the checkpoint: about so long it takes until it does no more. None
+    /// when it does no more.
+    pub seconds_left: Option<u64>,
+    /// By how many seconds it did when the checkpoint was captured.
+    pub seconds_at_checkpoint: u64,
+}
+
 impl Status {
     /// What the copy is through with.
     pub fn moved(&self) -> Moved {
@@ -295,7 +308,7 @@ impl Reader {
 }
 
 fn status(name: &str, facts: Facts<'_>) -> Status {
-    let Facts { job, steps, checkpoints, catalog, lanes, index, verify, control, failure, rejects } = &facts;
+    let Facts { job, steps, checkpoints, oplog, catalog, lanes, index, verify, control, failure, rejects } = &facts;
     let counts: Counts = lanes.iter().filter_map(|lane| lane.work.as_ref()).map(|work| work.progress.counts()).sum();
     let settled: u64 = rejects.repairs.iter().map(|repair| repair.ids.len() as u64).sum();
     let counts = rejects.repairs.iter().fold(counts, |counts, repair| counts + repair.counts);
@@ -358,6 +371,7 @@ fn status(name: &str, facts: Facts<'_>) -> Status {
             };
             map.stream_starts().into_iter().map(|(name, after)| (name, shown(after))).collect()
         }),
+        oplog: oplog.as_ref().and_then(|begins| Some(oplogs(checkpoints.as_ref()?, begins))),
     }
 }
 
@@ -369,6 +383,15 @@ fn builds(index: &Units) -> Vec<BuildStatus> {
         Some(BuildStatus { namespace: unit.namespace.clone(), building })
     };
     index.units.values().filter(is_running).filter_map(build).collect()
+}
+
+fn oplogs(checkpoints: &CheckpointMap, found: &OplogBegins) -> BTreeMap<String, OplogStatus> {
+    let shown = |window: Window| OplogStatus {
+        seconds_left: window.left.map(|left| left.as_secs()),
+        seconds_at_checkpoint: window.at_checkpoint.as_secs(),
+    };
+    let windows = found.begins.iter().filter_map(|(set, begin)| Some((set, Window::of(checkpoints, set, *begin)?)));
+    windows.map(|(set, window)| (set.clone(), shown(window))).collect()
 }
 
 /// Where a worker is at the copy of a job that is paused, says so: it is the copy that is paused, and nothing else.

@@ -15,6 +15,8 @@ pub enum Reason {
     Signal,
     /// Another lane of this run failed.
     AnotherFailed,
+    /// No stream can begin at the checkpoint any more.
+    OplogLost,
 }
 
 impl Reason {
@@ -24,13 +26,14 @@ impl Reason {
             Reason::TimeBudget => "the time budget is used up",
             Reason::Signal => "told to stop by a signal",
             Reason::AnotherFailed => "another lane failed",
+            Reason::OplogLost => "the oplog no longer reaches back to the checkpoint",
         }
     }
 
     /// For how long acknowledgements of what is in flight are awaited. A budget leaves 2 s in all, a signal 5 s.
     fn grace(self) -> Duration {
         match self {
-            Reason::TimeBudget => Duration::from_millis(1_200),
+            Reason::TimeBudget | Reason::OplogLost => Duration::from_millis(1_200),
             Reason::Signal | Reason::AnotherFailed => Duration::from_secs(4),
         }
     }

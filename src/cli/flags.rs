@@ -5,6 +5,43 @@ use clap::builder::{PossibleValue, TypedValueParser};
 use clap::{Args, ValueHint};
 use std::ffi::OsStr;
 
+/// What is said of a job, whoever works at it.
+#[derive(Args)]
+pub(super) struct CopyFlags {
+    #[command(flatten)]
+    job: JobFlag,
+    #[command(flatten)]
+    store: StoreFlags,
+    #[command(flatten)]
+    deployments: DeploymentFlags,
+    #[command(flatten)]
+    selection: SelectionFlags,
+    #[command(flatten)]
+    target: TargetFlags,
+    #[command(flatten)]
+    reading: ReadingFlags,
+    #[command(flatten)]
+    verifying: VerifyingFlags,
+    #[command(flatten)]
+    resources: ResourceFlags,
+    #[command(flatten)]
+    limits: LimitFlags,
+}
+
+impl CopyFlags {
+    pub(super) fn take_into(&self, raw: &mut RawArguments) {
+        self.job.take_into(raw);
+        self.store.take_into(raw);
+        self.deployments.take_into(raw);
+        self.selection.take_into(raw);
+        self.target.take_into(raw);
+        self.reading.take_into(raw);
+        self.verifying.take_into(raw);
+        self.resources.take_into(raw);
+        self.limits.take_into(raw);
+    }
+}
+
 #[derive(Args)]
 #[command(next_help_heading = "Job and state")]
 pub(super) struct JobFlag {
@@ -288,6 +325,10 @@ pub(super) struct ReadingFlags {
     /// Which members of the source the documents are read from [default: primary] [env: MONGOFERRY_READ_PREFERENCE]
     #[arg(long, value_name = "MEMBERS", value_parser = Suggested(layer::READ_PREFERENCE))]
     read_preference: Option<String>,
+    /// Warn when less than this is left until a source's oplog no longer reaches back to the checkpoint, at least 1s; `status`
+    /// shows what is left [default: a quarter of what it was at the checkpoint] [env: MONGOFERRY_MIN_OPLOG_WINDOW]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
+    min_oplog_window: Option<String>,
 }
 
 impl ReadingFlags {
@@ -298,6 +339,7 @@ impl ReadingFlags {
         raw.set("max-lanes", &self.max_lanes);
         raw.set("read-order", &self.read_order);
         raw.set("read-preference", &self.read_preference);
+        raw.set("min-oplog-window", &self.min_oplog_window);
     }
 }
 

@@ -135,6 +135,7 @@ pub const SETTINGS: &[Setting] = &[
     one("max-lanes"),
     one("read-order"),
     one("read-preference"),
+    one("min-oplog-window"),
     one("memory"),
     one("max-readers"),
     one("max-writers"),

@@ -122,6 +122,7 @@ fn every_setting_can_be_given_in_every_place_that_it_has() {
         ("read", "mongos"),
         ("checkpoint-mode", "change-stream"),
         ("read-order", "natural"),
+        ("min-oplog-window", "90m"),
         ("read-preference", "secondaryPreferred"),
         ("memory", "128MiB"),
         ("max-readers", "5"),
@@ -178,6 +179,7 @@ fn every_setting_can_be_given_in_every_place_that_it_has() {
         assert_eq!(settings.checkpoint_mode, Some(CheckpointMode::ChangeStream), "{place}");
         assert_eq!((settings.memory, settings.max_readers, settings.max_writers), (128 << 20, 5, 6), "{place}");
         assert_eq!(settings.read_preference, ReadPreference::SecondaryPreferred, "{place}");
+        assert_eq!(settings.min_oplog_window, Some(Duration::from_secs(5_400)), "{place}");
         let rate_limits = RateLimits { documents: Some(500), bytes: Some(20_000_000) };
         assert_eq!(settings.rate_limits, rate_limits, "{place}");
         assert_eq!(settings.time_budget, Some(Duration::from_secs(780)), "{place}");
@@ -451,6 +453,7 @@ fn bad_input() {
         (&["step", "all", "--max-writers", "17"], &[], "", &["--max-writers 17:", "from 1 to 16"]),
         (&["step", "all", "--max-writers", "-1"], &[], "", &["--max-writers -1:", "from 1 to 16"]),
         (&["step", "all", "--read-order", "disk"], &[], "", &["--read-order disk:", "auto, id, natural"]),
+        (&["check", "--min-oplog-window", "500ms"], &[], "", &["--min-oplog-window 500ms:", "at least 1s"]),
         (&["step", "all", "--read-preference", "slave"], &[], "", &["--read-preference slave:", "primaryPreferred"]),
         (
             &["step", "all", "--max-documents-per-second", "0"],

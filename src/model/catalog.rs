@@ -3,6 +3,7 @@
 
 use super::choice::{Order, ReadOrder};
 use super::cursor::Key;
+use super::expiry::seconds;
 use super::namespace::Namespace;
 use super::target_sharding::ZoneRange;
 use serde::{Deserialize, Serialize};
@@ -181,6 +182,11 @@ impl CatalogEntry {
     /// Where its documents are.
     pub fn documents_in(&self) -> Namespace {
         self.kind.documents_of(&self.namespace)
+    }
+
+    /// Whether documents of it are deleted when they are old.
+    pub fn expires(&self) -> bool {
+        seconds(&self.options).is_some() || self.indexes.iter().any(|index| seconds(index).is_some())
     }
 
     /// The indexes that have to be built: all but the one on `_id` and a clustered one, which come with the collection.

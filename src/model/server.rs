@@ -1,5 +1,7 @@
 //! What a server says of itself that decides how it is written to: its limits (`hello`) and its version (`buildInfo`).
 
+use std::fmt;
+
 /// What a server takes at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -56,6 +58,12 @@ pub struct Version {
     pub minor: i32,
     /// 17
     pub patch: i32,
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.major, self.minor, self.patch)
+    }
 }
 
 impl Version {

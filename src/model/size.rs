@@ -30,6 +30,13 @@ pub fn show(bytes: u64) -> String {
     unit.map_or_else(|| format!("{bytes}B"), |(name, factor)| format!("{}{name}", bytes / factor))
 }
 
+/// A size for people, rounded: `1.4 GB`.
+pub fn about(bytes: u64) -> String {
+    let unit =
+        [(1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "KB")].into_iter().find(|(factor, _)| bytes as f64 >= *factor);
+    unit.map_or_else(|| format!("{bytes} B"), |(factor, name)| format!("{:.1} {name}", bytes as f64 / factor))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,6 +59,13 @@ mod tests {
         }
         for text in ["", "MB", "-5MB", "5MB/s", "5 parsecs", "NaN", "inf", "1e6", "1.2.3MB", "０MB", "none"] {
             assert!(parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_that_are_rounded() {
+        for (bytes, text) in [(999, "999 B"), (1_000, "1.0 KB"), (1_449_000_000, "1.4 GB"), (3 << 40, "3.3 TB")] {
+            assert_eq!(about(bytes), text);
         }
     }
 

@@ -281,6 +281,11 @@ impl Deployment {
         Ok(available.map_or(u64::MAX, |available| u64::try_from(available).unwrap_or(0)))
     }
 
+    /// The version of its servers, as the one that was asked has it.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
     /// Whether writes can be told to keep `Timestamp(0, 0)`.
     pub fn keeps_empty_timestamps(&self) -> bool {
         self.version.keeps_empty_timestamps()

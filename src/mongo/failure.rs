@@ -27,8 +27,12 @@ impl fmt::Display for Side {
 
 /// Server error codes that decide something here (mongo `src/mongo/base/error_codes.yml`).
 pub mod code {
+    /// What was asked makes no sense, as a hint of an index that is not there.
+    pub const BAD_VALUE: i32 = 2;
     /// A right is missing.
     pub const UNAUTHORIZED: i32 = 13;
+    /// It took longer than `maxTimeMS`.
+    pub const MAX_TIME_EXPIRED: i32 = 50;
     /// Wrong user or password.
     pub const AUTHENTICATION_FAILED: i32 = 18;
     /// The collection does not exist.

@@ -16,6 +16,7 @@ pub mod documents;
 pub mod expiry;
 pub mod failure;
 pub mod index;
+pub mod inspect;
 pub mod marker;
 pub mod read;
 pub mod read_from;

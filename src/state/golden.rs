@@ -11,6 +11,7 @@ use crate::model::failure::Failure;
 use crate::model::job::{CheckpointMap, JobRecord};
 use crate::model::lane::LaneProgress;
 use crate::model::limit::Control;
+use crate::model::oplog_window::OplogBegins;
 use crate::model::work::{StepProgress, UnitProgress, Work};
 use serde_json::Value;
 
@@ -47,6 +48,7 @@ fn documents_of_version_1_are_read_and_written_as_they_are() {
     check::<Work<StepProgress>>("step");
     check::<Control>("control");
     check::<Control>("control-paused");
+    check::<OplogBegins>("oplog-begins");
     check::<Failure>("failure");
     check::<Work<UnitProgress>>("unit");
     check::<Work<UnitProgress>>("unit-open");

@@ -30,6 +30,9 @@ pub fn items(step: Step) -> String {
     format!("{ITEMS}/{step}.json")
 }
 
+/// Where the source's oplogs began when they were last looked at.
+pub const OPLOG_BEGINS: &str = "oplog-begins.json";
+
 /// What `control` has said: limits, paused or not.
 pub const CONTROL: &str = "control.json";
 

@@ -23,6 +23,7 @@ pub mod store;
 use crate::model::balancer::BalancerRecord;
 use crate::model::job::{CheckpointMap, JobRecord};
 use crate::model::limit::Control;
+use crate::model::oplog_window::OplogBegins;
 use document::Document;
 
 /// The version of state documents. Version 1: the first one. What is written in a later one says so itself.
@@ -40,6 +41,11 @@ impl Document for CheckpointMap {
 
 impl Document for Control {
     const KIND: &'static str = "control";
+    const VERSION: u32 = VERSION;
+}
+
+impl Document for OplogBegins {
+    const KIND: &'static str = "oplog-begins";
     const VERSION: u32 = VERSION;
 }
 

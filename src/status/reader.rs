@@ -11,6 +11,7 @@ use crate::model::job::{CheckpointMap, JobRecord};
 use crate::model::lane::{LaneProgress, PartitionRecord};
 use crate::model::limit::Control;
 use crate::model::namespace::Namespace;
+use crate::model::oplog_window::OplogBegins;
 use crate::model::plan::{LaneName, PartitionSpec};
 use crate::model::step::Step;
 use crate::model::tail::Tail;
@@ -43,6 +44,7 @@ pub(super) struct Facts<'a> {
     pub job: Option<JobRecord>,
     pub steps: BTreeMap<Step, Work<StepProgress>>,
     pub checkpoints: Option<&'a CheckpointMap>,
+    pub oplog: Option<OplogBegins>,
     pub catalog: Option<&'a Catalog>,
     pub lanes: Vec<LaneFacts<'a>>,
     pub index: &'a Units,
@@ -235,6 +237,7 @@ impl Reader {
         if self.planned.is_none() {
             self.planned = self.planned().await?;
         }
+        let oplog = self.value(keys::OPLOG_BEGINS).await?;
         let control = self.value(keys::CONTROL).await?;
         let rejects = rejects::read(&self.documents).await?;
         for step in [Step::Index, Step::Verify] {
@@ -252,6 +255,7 @@ impl Reader {
             job,
             steps,
             checkpoints: self.checkpoints.as_ref(),
+            oplog,
             catalog: self.catalog.as_ref(),
             lanes,
             index: &self.index,

@@ -33,6 +33,7 @@ pub fn status() -> Status {
         findings: Vec::new(),
         notes: Vec::new(),
         checkpoint: None,
+        oplog: None,
         saved_by: std::collections::BTreeMap::new(),
     }
 }

@@ -2,6 +2,7 @@
 //! the rest is counted. `status --json` has all of it.
 
 use super::{BuildStatus, LaneStatus, NamespaceStatus, Status, StepStatus};
+use crate::model::room;
 use crate::model::speed::Rate;
 use indicatif::{DecimalBytes, HumanBytes};
 use std::time::Duration;
@@ -60,6 +61,15 @@ pub fn whole(status: &Status) -> String {
     lines.extend(collections(&status.namespaces));
     for (name, checkpoint) in status.checkpoint.iter().flatten() {
         lines.push(format!("  checkpoint of {name}: Timestamp({}, {})", checkpoint.seconds, checkpoint.increment));
+    }
+    for (name, oplog) in status.oplog.iter().flatten() {
+        let at_checkpoint = room::text(Duration::from_secs(oplog.seconds_at_checkpoint));
+        lines.push(match oplog.seconds_left.map(Duration::from_secs) {
+            Some(left) => {
+                format!("  oplog of {name}: {} left of {at_checkpoint} behind the checkpoint", room::text(left))
+            }
+            None => format!("  oplog of {name}: no longer reaches back to the checkpoint; begin another --job"),
+        });
     }
     lines.extend(status.error.iter().map(|error| format!("  stopped at: {error}")));
     let findings = status.findings.iter().map(|finding| format!("{} {}", finding.namespace, finding.text));
@@ -168,6 +178,7 @@ fn remarks(kind: &str, texts: Vec<String>) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::OplogStatus;
     use super::super::samples::{namespace, status};
     use super::*;
     use crate::model::finding::Finding;
@@ -188,6 +199,16 @@ mod tests {
         }
         assert!(!shown.contains("db.c9: ") && !shown.contains("db.c4000: "), "{shown}");
         assert!(shown.lines().count() < 140, "{shown}");
+    }
+
+    #[test]
+    fn what_is_left_of_an_oplog_is_shown() {
+        let mut job = status();
+        let oplog = |seconds_left| OplogStatus { seconds_left, seconds_at_checkpoint: 36_000 };
+        job.oplog = Some([("rs0".to_owned(), oplog(Some(9_000))), ("rs1".to_owned(), oplog(None))].into());
+        let shown = whole(&job);
+        assert!(shown.contains("  oplog of rs0: 2h 30m left of 10h 0m behind the checkpoint"), "{shown}");
+        assert!(shown.contains("  oplog of rs1: no longer reaches back to the checkpoint"), "{shown}");
     }
 
     #[test]

@@ -8,7 +8,7 @@
 
 use super::balancer;
 use super::listing::{self, Found};
-use super::prepare::sharding;
+use crate::check;
 use crate::claim::Claim;
 use crate::config::{CheckpointUri, Settings};
 use crate::context::{Context, Servers};
@@ -16,13 +16,15 @@ use crate::driver::{self, Finished, Named, Outcome};
 use crate::error::{Error, Result};
 use crate::model::bson_order::compare_documents;
 use crate::model::catalog::{CatalogEntry, CollectionKind, OrderFacts, Ordinal, Part, option_differences};
+pub use crate::model::check::names;
+use crate::model::check::{Check, Row, Table, Verdict};
 use crate::model::choice::{CheckpointMode, CreateIndex, Order, ReadOrder, ReadThrough};
 use crate::model::chunk_map::ChunkMap;
 use crate::model::cursor::Key;
 use crate::model::finding::{Finding, Note};
 use crate::model::index::{self, Held, index_differences};
 use crate::model::job::{Binding, CheckpointMap, JobRecord, Optime};
-use crate::model::namespace::{Namespace, SPECIAL_DATABASES, case_clashes};
+use crate::model::namespace::Namespace;
 use crate::model::step::Step;
 use crate::model::view;
 use crate::model::work::StepProgress;
@@ -46,9 +48,6 @@ const PARALLEL: usize = 8;
 
 /// What a lane has open to a server beside its readers and writers: for commands, and the driver's own.
 const CONNECTIONS_BESIDE: usize = 2;
-
-/// How many names a message lists before it counts the rest.
-const NAMED: usize = 5;
 
 /// Runs the step.
 ///
@@ -79,18 +78,23 @@ async fn reach_checkpoint(context: &Context) -> Result<()> {
 }
 
 async fn discover(context: &Context, servers: &Servers, claim: &Claim<StepProgress>, named: Named) -> Result<Finished> {
+    // Before the balancer is stopped: who may not read need not stop anything.
+    let mut warnings = passed(context, check::before_listing(context, servers).await?)?;
     if servers.source.is_cluster {
         balancer::still_source(context, &servers.source, claim).await?;
     }
     let checkpoints = capture(context, &servers.source).await?;
     let selection = (&context.settings.filter, &context.settings.renames);
     let head = match context.documents.read::<pages::CatalogHead>(keys::CATALOG).await? {
-        Some(head) => head.value,
+        Some(head) => {
+            let entries = pages::read_catalog(&context.documents).await?;
+            warnings.extend(passed(context, check::of_listing(context, servers, &entries).await?)?);
+            head.value
+        }
         None => {
             let attempt = random::random_id();
             let entries = list(context, servers, &attempt).await?;
-            check(context, &entries, &catalog::databases(&servers.target).await?)?;
-            sharding::decide(context, servers, &entries).await?;
+            warnings.extend(passed(context, check::of_listing(context, servers, &entries).await?)?);
             pages::write_catalog(&context.documents, &attempt, selection, &entries).await?
         }
     };
@@ -98,9 +102,19 @@ async fn discover(context: &Context, servers: &Servers, claim: &Claim<StepProgre
     context.check_selection(&head.filter, &head.renames)?;
     bind(context, servers).await?;
     let entries = pages::read_catalog(&context.documents).await?;
-    let crowded = if named == Named::ByMachine { crowded(context, servers).await } else { Vec::new() };
+    if named == Named::ByMachine {
+        warnings.extend(crowded(context, servers).await);
+    }
+    warnings.iter().for_each(|text| tracing::warn!("{text}"));
     let how = (context.settings.create_index, servers.target.is_mongos());
-    Ok(finished(&entries, &checkpoints, how, crowded))
+    Ok(finished(&entries, &checkpoints, how, warnings))
+}
+
+/// The warnings of what was looked at, unless something refuses. What is not copied is a finding of its own.
+fn passed(context: &Context, looked: Table) -> Result<Vec<String>> {
+    looked.refuse(&context.settings.job)?;
+    let warnings = looked.with(Verdict::Warning).filter(|row| row.check != Check::Kinds);
+    Ok(warnings.map(Row::sentence).collect())
 }
 
 /// The checkpoints of all sources, captured now unless an earlier run has done so: the first ones win, since what was
@@ -326,59 +340,6 @@ async fn order(context: &Context, source: &Deployment, memory: Option<u64>, entr
     Ok(facts.order(wanted))
 }
 
-/// Refuses what cannot work, before anything is changed.
-fn check(context: &Context, entries: &[CatalogEntry], on_target: &[String]) -> Result<()> {
-    let namespaces: Vec<Namespace> = entries.iter().map(|entry| entry.namespace.clone()).collect();
-    let (filter, renames) = (&context.settings.filter, &context.settings.renames);
-    if let Some(pattern) = filter.unmatched_includes(&namespaces).first() {
-        return Err(Error::bad_input(format!("--include {pattern} matches no collection of the source; correct it")));
-    }
-    if let Some(rename) = renames.unmatched(&namespaces).first() {
-        return Err(Error::bad_input(format!(
-            "--rename {rename} names nothing that is copied; correct it, --include or --exclude"
-        )));
-    }
-    if let Some((target, sources)) = renames.collisions(&namespaces).first() {
-        return Err(Error::bad_input(format!(
-            "{} would all be copied to {target}; rename or exclude all but one",
-            names(sources)
-        )));
-    }
-    if let Some((namespace, why)) = renames.refused_targets(&namespaces).first() {
-        return Err(Error::bad_input(format!("{namespace} cannot be copied under its new name: {why}")));
-    }
-    for entry in entries {
-        let refused = |why| Err(Error::bad_input(format!("{} cannot be copied: {why}", entry.namespace)));
-        match entry.kind {
-            CollectionKind::View => {
-                if let Err(why) = view::renamed(&entry.namespace, &entry.options, renames) {
-                    return refused(format!("{why}; rename both alike, or exclude the view"));
-                }
-            }
-            CollectionKind::TimeSeries => {
-                if let Err(why) = renames.apply(&entry.namespace).buckets().check() {
-                    return refused(format!("its buckets' name on the target is none: {why}; rename it"));
-                }
-            }
-            _ => {}
-        }
-    }
-    let targets: Vec<Namespace> = namespaces.iter().map(|namespace| renames.apply(namespace)).collect();
-    let there = on_target.iter().map(String::as_str).chain(SPECIAL_DATABASES);
-    if let Some(clash) = case_clashes(targets.iter().map(Namespace::db).chain(there)).first() {
-        return Err(Error::bad_input(format!(
-            "the target's databases {} would differ only in case, which a server refuses; rename all but one",
-            clash.join(", ")
-        )));
-    }
-    if entries.is_empty() {
-        return Err(Error::bad_input(format!(
-            "there is nothing to copy: no collection of the source is let through by the filter `{filter}`; correct --source, --include or --exclude"
-        )));
-    }
-    Ok(())
-}
-
 /// Which servers have fewer connections left than the lanes may make that are copied at once. Only worth a warning: they
 /// may have more by then. Whom this right is missing (`clusterMonitor`) is not told.
 async fn crowded(context: &Context, servers: &Servers) -> Vec<String> {
@@ -395,7 +356,6 @@ async fn crowded(context: &Context, servers: &Servers) -> Vec<String> {
             Err(error) => tracing::debug!("connections were not looked at: {error}"),
         }
     }
-    crowded.iter().for_each(|text| tracing::warn!("{text}"));
     crowded
 }
 
@@ -426,7 +386,7 @@ fn finished(
     entries: &[CatalogEntry],
     checkpoints: &CheckpointMap,
     (create_index, is_to_cluster): (CreateIndex, bool),
-    crowded: Vec<String>,
+    warnings: Vec<String>,
 ) -> Finished {
     let copied: Vec<&CatalogEntry> = entries.iter().filter(|entry| entry.kind.has_documents()).collect();
     let views = entries.iter().filter(|entry| entry.kind == CollectionKind::View).count();
@@ -487,7 +447,7 @@ fn finished(
     });
     // They are about all of the job, and a note is about a namespace.
     let note = |text| entries.first().map(|entry| Note { namespace: entry.namespace.clone(), text });
-    let notes = of_transaction.into_iter().chain(unguarded).chain(crowded).filter_map(note).chain(baseless).collect();
+    let notes = of_transaction.into_iter().chain(unguarded).chain(warnings).filter_map(note).chain(baseless).collect();
     let after: Vec<String> = checkpoints.stream_starts().values().map(ToString::to_string).collect();
     let checkpoint = match after.is_empty() {
         true => "no checkpoint".to_owned(),
@@ -496,13 +456,4 @@ fn finished(
     let views = if views == 0 { String::new() } else { format!(" and {views} views") };
     let summary = format!("{} collections{views}, about {documents} documents, {checkpoint}", copied.len());
     Finished { summary, findings, notes }
-}
-
-/// The first few of some names, and how many more there are.
-pub fn names(namespaces: &[Namespace]) -> String {
-    let mut text = namespaces.iter().take(NAMED).map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    if namespaces.len() > NAMED {
-        text.push_str(&format!(" and {} more", namespaces.len() - NAMED));
-    }
-    text
 }

@@ -290,7 +290,15 @@ fn normalise(value: &mut Value) {
         Value::Object(fields) => {
             for (name, value) in fields {
                 match name.as_str() {
-                    "id" | "started" | "finished" | "saved" | "seconds" | "increment" | "ckpt" => *value = json!("…"),
+                    "id"
+                    | "started"
+                    | "finished"
+                    | "saved"
+                    | "seconds"
+                    | "increment"
+                    | "ckpt"
+                    | "seconds_left"
+                    | "seconds_at_checkpoint" => *value = json!("…"),
                     "summary" if value.to_string().contains("Timestamp") => *value = json!("…"),
                     _ => normalise(value),
                 }

@@ -18,6 +18,7 @@ mod aws_secrets;
 mod bad_input;
 mod balancers;
 mod bytes;
+mod checks;
 mod clusters;
 mod copying;
 mod crashes;

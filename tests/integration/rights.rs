@@ -5,42 +5,64 @@ use mongodb::Client;
 use mongodb::bson::{Document, doc};
 use tempfile::TempDir;
 
+use crate::support::cluster::{Cluster, ClusterOptions};
 use crate::support::compare::{Scope, compare};
 use crate::support::ferry::{Ferry, Ran};
 use crate::support::servers::{Failure, ReplicaSet, StartOptions};
 
-/// A privilege: on the cluster where there is no database, on all collections of a database where there is none.
-fn privilege(on: Option<(&str, &str)>, actions: &[&str]) -> Document {
-    let resource = match on {
-        None => doc! {"cluster": true},
-        Some((db, collection)) => doc! {"db": db, "collection": collection},
-    };
-    doc! {"resource": resource, "actions": actions}
+/// The privileges of one of the pieces of code under a heading of docs/security.md, for a database that is copied.
+fn documented(heading: &str, piece: usize, database: &str) -> Vec<Document> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/security.md");
+    let text = std::fs::read_to_string(path).expect("it is there");
+    let section = text.split("\n### ").find(|section| section.starts_with(&format!("{heading}\n"))).expect("a heading");
+    let mut rest = section.split("```js").nth(piece + 1).and_then(|code| code.split("```").next()).expect("code");
+    let mut privileges = Vec::new();
+    while let Some(at) = rest.find("{ resource:") {
+        let end = at + rest[at..].find("] }").expect("its end") + 3;
+        let json = ["resource", "cluster", "db", "collection", "actions"]
+            .iter()
+            .fold(rest[at..end].to_owned(), |json, key| json.replace(&format!("{key}: "), &format!("\"{key}\": ")));
+        let json: serde_json::Value =
+            serde_json::from_str(&json.replace("\"shop\"", &format!("{database:?}"))).expect("JSON");
+        privileges.push(mongodb::bson::serialize_to_document(&json).expect("a document"));
+        rest = &rest[end..];
+    }
+    privileges
 }
 
 fn source_role(database: &str) -> Vec<Document> {
-    vec![
-        // Without listDatabases a user sees the databases that he has a right on.
-        privilege(None, &["replSetGetConfig", "hostInfo"]),
-        privilege(Some((database, "")), &["find", "listCollections", "listIndexes", "collStats"]),
-        privilege(Some(("local", "oplog.rs")), &["find"]),
-        privilege(Some(("local", "replset.initialSyncId")), &["find"]),
-        privilege(Some(("config", "transactions")), &["find"]),
-    ]
+    documented("Source: a replica set, or each shard", 0, database)
 }
 
 fn target_role(database: &str) -> Vec<Document> {
-    let documents = ["find", "insert", "update", "remove"];
-    let collections =
-        ["listCollections", "createCollection", "dropCollection", "listIndexes", "createIndex", "collStats", "collMod"];
-    let copied = [&documents[..], &collections, &["bypassDocumentValidation"]].concat();
-    let marker = [&documents[..], &["createCollection", "createIndex", "listCollections"]].concat();
-    vec![
-        privilege(None, &["listDatabases", "replSetGetConfig"]),
-        privilege(Some((database, "")), &copied),
-        privilege(Some(("mongoferry", "")), &marker),
-        privilege(Some(("mongoshake", "ckpt_default")), &["find", "insert", "update"]),
-    ]
+    documented("Target", 0, database)
+}
+
+/// Each role with one action on one resource less, and what that is.
+fn each_missing(role: &[Document]) -> Vec<(Vec<Document>, String)> {
+    let mut all = Vec::new();
+    for (index, privilege) in role.iter().enumerate() {
+        let actions = actions(privilege);
+        for missing in &actions {
+            let mut less = role.to_vec();
+            let left: Vec<&String> = actions.iter().filter(|action| *action != missing).collect();
+            match left.is_empty() {
+                true => drop(less.remove(index)),
+                false => drop(less[index].insert("actions", left)),
+            }
+            all.push((less, missing.clone()));
+        }
+    }
+    all
+}
+
+fn actions(privilege: &Document) -> Vec<String> {
+    privilege
+        .get_array("actions")
+        .into_iter()
+        .flatten()
+        .filter_map(|action| action.as_str().map(str::to_owned))
+        .collect()
 }
 
 /// Both sides, of which each wants a log-in.
@@ -76,14 +98,7 @@ impl Place {
     async fn job(&self, name: &str, source: Vec<Document>, target: Vec<Document>) -> Result<Ferry, Failure> {
         let mut uris = Vec::new();
         for (set, privileges) in [(&self.source, source), (&self.target, target)] {
-            let uri = set.uri();
-            let admin = Client::with_uri_str(&uri).await?.database("admin");
-            admin.run_command(doc! {"createRole": name, "privileges": privileges, "roles": []}).await?;
-            let roles = [doc! {"role": name, "db": "admin"}];
-            admin
-                .run_command(doc! {"createUser": name, "pwd": "p", "roles": roles, "writeConcern": {"w": "majority"}})
-                .await?;
-            uris.push(format!("mongodb://{name}:p{}", &uri[uri.find('@').ok_or("no user")?..]));
+            uris.push(user(&set.uri(), name, privileges).await?);
         }
         let folder = self.directory.path().join(name);
         std::fs::create_dir_all(&folder)?;
@@ -100,6 +115,30 @@ impl Place {
     }
 }
 
+/// A user with these rights and no others: the connection string.
+async fn user(root: &str, name: &str, privileges: Vec<Document>) -> Result<String, Failure> {
+    let admin = Client::with_uri_str(root).await?.database("admin");
+    admin.run_command(doc! {"createRole": name, "privileges": privileges, "roles": []}).await?;
+    let roles = [doc! {"role": name, "db": "admin"}];
+    admin.run_command(doc! {"createUser": name, "pwd": "p", "roles": roles, "writeConcern": {"w": "majority"}}).await?;
+    Ok(format!("mongodb://{name}:p{}", &root[root.find('@').ok_or("no user")?..]))
+}
+
+/// Panics unless a row says that a right is missing, and names it; whether it refuses.
+#[track_caller]
+fn is_named(ran: &Ran, about: &str, action: &str) -> bool {
+    let table = ran.json();
+    let rows = table["rows"].as_array().expect("rows").iter();
+    let of_rights: Vec<&serde_json::Value> =
+        rows.filter(|row| row["check"] == "right" && row["about"] == about).collect();
+    let says = |row: &&&serde_json::Value| row["found"].to_string().contains(&format!(" to {action}"));
+    let named =
+        of_rights.iter().find(|row| ["refusal", "warning"].map(Some).contains(&row["status"].as_str()) && says(row));
+    let named = named.unwrap_or_else(|| panic!("without {action} on the {about}: {of_rights:#?}"));
+    assert_eq!(ran.code, Some(if table["status"] == "refusal" { 2 } else { 0 }), "without {action}: {ran:?}");
+    named["status"] == "refusal"
+}
+
 /// A role without an action, or without all that it may do on a resource.
 fn without(role: Vec<Document>, missing: &str) -> Vec<Document> {
     let mut left = Vec::new();
@@ -110,12 +149,7 @@ fn without(role: Vec<Document>, missing: &str) -> Vec<Document> {
         {
             continue;
         }
-        let actions: Vec<String> = privilege
-            .get_array("actions")
-            .into_iter()
-            .flatten()
-            .filter_map(|action| action.as_str().filter(|action| *action != missing).map(str::to_owned))
-            .collect();
+        let actions: Vec<String> = actions(&privilege).into_iter().filter(|action| action != missing).collect();
         if !actions.is_empty() {
             privilege.insert("actions", actions);
             left.push(privilege);
@@ -126,6 +160,98 @@ fn without(role: Vec<Document>, missing: &str) -> Vec<Document> {
 
 fn is_denied(ran: &Ran) -> bool {
     ran.stderr.contains("not authorized")
+}
+
+#[tokio::test]
+async fn check_names_every_right_of_the_roles_that_is_missing_before_anything_is_changed() -> Result<(), Failure> {
+    let place = Place::new().await?;
+    place.load("named").await?;
+    let with = |ferry: Ferry| ferry.set("MONGOFERRY_INCLUDE", "named").set("MONGOFERRY_EXISTING", "drop");
+    let full = with(place.job("full", source_role("named"), target_role("named")).await?);
+    let ran = full.run(&["check", "--json"]).await.expect(0);
+    let rows = ran.json()["rows"].as_array().ok_or("rows")?.clone();
+    let odd: Vec<&serde_json::Value> =
+        rows.iter().filter(|row| row["status"] == "warning" || row["status"] == "refusal").collect();
+    assert!(odd.is_empty(), "{odd:#?}");
+
+    let (source, target) = (source_role("named"), target_role("named"));
+    let source_less =
+        each_missing(&source).into_iter().map(|(less, missing)| ("source", less, target.clone(), missing));
+    let target_less =
+        each_missing(&target).into_iter().map(|(less, missing)| ("target", source.clone(), less, missing));
+    for (number, (about, source, target, missing)) in source_less.chain(target_less).enumerate() {
+        let name = format!("less{number}");
+        let ferry = with(place.job(&name, source, target).await?);
+        // What hostInfo is for is not asked where the order is said, and the other way round.
+        let order = if missing == "hostInfo" { "auto" } else { "natural" };
+        let ferry = ferry.set("MONGOFERRY_READ_ORDER", order);
+        let ran = ferry.run(&["check", "--json"]).await;
+        if is_named(&ran, about, &missing) {
+            let ran = ferry.run(&["step", "all"]).await.expect(2);
+            assert!(is_denied(&ran) && ran.stderr.contains(&missing), "without {missing}: {ran:?}");
+        }
+        assert!(!place.directory.path().join(&name).join("state").join(&name).join("job.json").exists(), "{missing}");
+    }
+    let there = Client::with_uri_str(place.target.uri()).await?.list_database_names().await?;
+    assert!(there.iter().all(|name| ["admin", "config", "local"].contains(&name.as_str())), "{there:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_roles_of_a_cluster_suffice_and_what_is_missing_of_them_is_named() -> Result<(), Failure> {
+    let cluster = Cluster::start(ClusterOptions { auth: true, ..Default::default() }).await?;
+    cluster.create_database("parted", "s0").await?;
+    cluster.shard_collection("parted.c", doc! {"k": 1}, doc! {}).await?;
+    cluster.split("parted.c", doc! {"k": 0}).await?;
+    cluster.plant("s0", "parted.c", (-50..50).map(|k| doc! {"_id": k, "k": k})).await?;
+    cluster.set_balancer(true).await?;
+    let target = ReplicaSet::start(StartOptions { name: "target".into(), auth: true, ..Default::default() }).await?;
+    let directory = tempfile::tempdir()?;
+    let shard_role: Vec<Document> = [
+        without(without(source_role("parted"), "hostInfo"), "replset.initialSyncId"),
+        documented("Source: a cluster", 0, "parted"),
+    ]
+    .concat();
+    let config_role = documented("Source: a cluster", 1, "parted");
+    let job = async |name: &str, shard: Vec<Document>, config: Vec<Document>| -> Result<Ferry, Failure> {
+        let mut shards = Vec::new();
+        for uri in cluster.shard_uris() {
+            shards.push(user(&uri, name, shard.clone()).await?);
+        }
+        let config = user(&cluster.config_uri(), name, config).await?;
+        let target = user(&target.uri(), name, target_role("parted")).await?;
+        let folder = directory.path().join(name);
+        std::fs::create_dir_all(&folder)?;
+        let ferry = Ferry::new(&folder, "", &target, name).of_shards(&shards, &config);
+        Ok(ferry.set("MONGOFERRY_INCLUDE", "parted").set("MONGOFERRY_STOP_BALANCER", "yes"))
+    };
+    for (number, (less, missing)) in each_missing(&shard_role).into_iter().enumerate() {
+        let ferry = job(&format!("shard{number}"), less, config_role.clone()).await?;
+        let ran = ferry.run(&["check", "--json"]).await;
+        // Who may not ask which shard it is does not reach it.
+        if missing == "find" && ran.json()["rows"].to_string().contains("not authorized on admin") {
+            ran.expect(2);
+        } else {
+            is_named(&ran, "shard s0", &missing);
+        }
+    }
+    for (number, (less, missing)) in each_missing(&config_role).into_iter().enumerate() {
+        let ferry = job(&format!("config{number}"), shard_role.clone(), less).await?;
+        let ran = ferry.run(&["check", "--json"]).await;
+        if missing == "find" {
+            assert!(ran.expect(2).stdout.contains("not authorized on config"));
+        } else {
+            assert!(is_named(&ran, "source", &missing));
+            let refused = ferry.run(&["step", "all"]).await.expect(2);
+            assert!(refused.stderr.contains("sh.stopBalancer()"), "{refused:?}");
+        }
+    }
+    let ferry = job("whole", shard_role, config_role).await?;
+    ferry.run(&["check"]).await.expect(0);
+    ferry.run(&["step", "all", "--verify", "full"]).await.expect(0);
+    let arrived = Client::with_uri_str(target.uri()).await?.database("parted").collection::<Document>("c");
+    assert_eq!(arrived.count_documents(doc! {}).await?, 100);
+    Ok(())
 }
 
 #[tokio::test]
@@ -151,6 +277,17 @@ async fn the_documented_roles_suffice() -> Result<(), Failure> {
         .set("MONGOFERRY_READ_ORDER", "natural");
     ferry.run(&["step", "all"]).await.expect(0);
     place.is_equal("less").await?;
+
+    // The checkpoint elsewhere: who writes there may do nothing else.
+    place.load("elsewhere").await?;
+    let (target, checkpoint) =
+        (without(target_role("elsewhere"), "ckpt_default"), target_role("elsewhere").pop().into_iter().collect());
+    let elsewhere = user(&place.source.uri(), "checkpoints", checkpoint).await?;
+    let ferry = place.job("elsewhere", source_role("elsewhere"), target).await?;
+    let ferry = ferry.set("MONGOFERRY_CHECKPOINT_URI", elsewhere).set("MONGOFERRY_CREATE_INDEX", "background");
+    ferry.run(&["check"]).await.expect(0);
+    ferry.run(&["step", "all"]).await.expect(0);
+    place.is_equal("elsewhere").await?;
 
     place.load("dropped").await?;
     let ferry = place.job("dropped", source_role("dropped"), target_role("dropped")).await?;

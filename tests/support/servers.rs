@@ -277,7 +277,6 @@ fn mongod_arguments(options: &StartOptions, port: u16, folder: &Path) -> Result<
         ["--port", &port],
         ["--bind_ip", "127.0.0.1"],
         ["--wiredTigerCacheSizeGB", "0.5"],
-        ["--oplogSize", "512"],
         // Not in /tmp, where a SIGKILL would leave the socket's file.
         ["--unixSocketPrefix", &folder.display().to_string()],
         ["--setParameter", "diagnosticDataCollectionEnabled=false"],
@@ -288,6 +287,9 @@ fn mongod_arguments(options: &StartOptions, port: u16, folder: &Path) -> Result<
     .flatten()
     .map(ToString::to_string)
     .collect();
+    if !options.extra_args.iter().any(|argument| argument == "--oplogSize") {
+        arguments.extend(["--oplogSize", "512"].map(str::to_owned));
+    }
     if !options.standalone {
         arguments.extend(["--replSet".to_owned(), options.name.clone()]);
     }

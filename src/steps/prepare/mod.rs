@@ -57,7 +57,7 @@ async fn prepare(context: &Context, servers: &Servers, claim: &Arc<Claim<StepPro
         let present = present::by_name(&servers.target, &wanted).await?;
         present::refuse_other_cases(&catalog::databases(&servers.target).await?, &wanted)?;
         // Before what is in the way: what another job has made there is not to be dropped or kept, but its.
-        present::refuse_other_jobs(context, servers, &wanted).await?;
+        present::refuse_other_jobs(context, servers, &job.id, &wanted).await?;
         present::refuse_what_is_in_the_way(&servers.target, &present, &wanted, existing).await?;
         sharding.check(context, servers, &wanted, &present).await?;
         claim.ensure_may_send().await?;
@@ -65,7 +65,7 @@ async fn prepare(context: &Context, servers: &Servers, claim: &Arc<Claim<StepPro
         let targets: Vec<Namespace> = wanted.iter().map(|wanted| wanted.target.clone()).collect();
         crash::around("marker", marker::leave(&servers.target, &job.id, &job.name, &targets)).await?;
         // Another job may have done the same at the same time: both markers are there now, and both see the other's.
-        if let Err(error) = present::refuse_other_jobs(context, servers, &wanted).await {
+        if let Err(error) = present::refuse_other_jobs(context, servers, &job.id, &wanted).await {
             if !was_there {
                 marker::remove(&servers.target, &job.id).await?;
             }
@@ -126,6 +126,25 @@ async fn prepare(context: &Context, servers: &Servers, claim: &Arc<Claim<StepPro
         }));
     }
     Ok(result)
+}
+
+/// What of the target is in the way, before anything is changed. How many collections are there that may be.
+///
+/// # Errors
+/// Bad input for what prepare would refuse.
+pub async fn refuse_existing(
+    context: &Context,
+    servers: &Servers,
+    entries: &[CatalogEntry],
+    sharding: &Decided,
+) -> Result<usize> {
+    let wanted = wanted(entries, &context.settings.renames)?;
+    let present = present::by_name(&servers.target, &wanted).await?;
+    let id = servers.job.as_ref().map_or("", |job| &job.id);
+    present::refuse_other_jobs(context, servers, id, &wanted).await?;
+    present::refuse_what_is_in_the_way(&servers.target, &present, &wanted, context.settings.existing).await?;
+    sharding.check(context, servers, &wanted, &present).await?;
+    Ok(present.len())
 }
 
 /// What is done with existing collections and when indexes are built: from the first change on the target what was

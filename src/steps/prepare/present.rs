@@ -119,14 +119,13 @@ async fn refuse_to_keep(target: &Deployment, there: &Listed, wanted: &Image<'_>)
     Ok(())
 }
 
-/// Whether another job has these names.
+/// Whether another job than this one has these names.
 ///
 /// # Errors
 /// Bad input, with that job.
-pub async fn refuse_other_jobs(context: &Context, servers: &Servers, wanted: &[Image<'_>]) -> Result<()> {
-    let (job, _) = servers.bound()?;
+pub async fn refuse_other_jobs(context: &Context, servers: &Servers, id: &str, wanted: &[Image<'_>]) -> Result<()> {
     let targets: Vec<Namespace> = wanted.iter().map(|wanted| wanted.target.clone()).collect();
-    for overlap in marker::overlaps(&servers.target, &job.id, &targets).await? {
+    for overlap in marker::overlaps(&servers.target, id, &targets).await? {
         if !overlap.committed {
             return Err(Error::bad_input(format!(
                 "job `{}` ({}) has claimed {} on this target and is not finished; finish it, or `mongoferry abandon --job {}`",

@@ -101,6 +101,11 @@ pub async fn current(servers: &Servers, entry: &CatalogEntry, name: &Namespace) 
 }
 
 impl Decided {
+    /// How many collections are to be sharded.
+    pub fn count(&self) -> usize {
+        self.wanted.len()
+    }
+
     /// Refuses what the target has in another way than it should be, where that is kept. Nothing is changed.
     ///
     /// # Errors

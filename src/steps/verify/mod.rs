@@ -20,7 +20,6 @@ use crate::model::catalog::{CatalogEntry, CollectionKind, Ordinal};
 use crate::model::choice::{Against, CreateIndex, Order, Orphans, Verify};
 use crate::model::comparison::{Check, Leniency, Loss, Round};
 use crate::model::counts::Counts;
-use crate::model::expiry::seconds;
 use crate::model::finding::Finding;
 use crate::model::lane::{Ending, PartitionRecord};
 use crate::model::namespace::Namespace;
@@ -320,8 +319,7 @@ async fn leniency(
         let target_loses = is_full.then_some(Loss::Capped);
         return Ok(Leniency { had_documents, source_loses: Some(Loss::Capped), target_loses });
     }
-    let is_expiring = seconds(&entry.options).is_some() || entry.indexes.iter().any(|index| seconds(index).is_some());
-    let source_loses = is_expiring.then_some(Loss::Age);
+    let source_loses = entry.expires().then_some(Loss::Age);
     // What this job has made it holds back.
     let target_loses = source_loses.filter(|_| facts.is_committed || !prepared.created);
     Ok(Leniency { had_documents, source_loses, target_loses })

@@ -1,0 +1,191 @@
+//! Asking each server what its user may do, and holding that against what is needed ([`crate::model::rights`]).
+
+use super::Looks;
+use crate::config::CheckpointUri;
+use crate::context::{Context, Servers};
+use crate::error::Result;
+use crate::model::catalog::{CatalogEntry, CollectionKind};
+use crate::model::check::{Check, Row};
+use crate::model::choice::{CheckpointMode, ReadThrough};
+use crate::model::namespace::{Namespace, Pattern, SPECIAL_DATABASES};
+use crate::model::rights::{Copied, Need, SourceModes, SourcePart, TargetModes, checkpoint};
+use crate::mongo::deployment::Deployment;
+use crate::mongo::{catalog, inspect};
+use crate::source::Source;
+use std::collections::BTreeSet;
+
+/// Adds the rows of some deployment.
+pub fn add(looks: &mut Looks, (about, rows): (&str, Result<Vec<Row>>)) -> Result<()> {
+    looks.add(Check::Right, about, rows)
+}
+
+/// The rights on all deployments of the source. Without `entries` nobody knows yet what there is.
+pub async fn of_source(
+    context: &Context,
+    source: &Source,
+    entries: Option<&[CatalogEntry]>,
+) -> (&'static str, Result<Vec<Row>>) {
+    ("source", source_rows(context, source, entries).await)
+}
+
+async fn source_rows(context: &Context, source: &Source, entries: Option<&[CatalogEntry]>) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    let is_routed = source.is_cluster && source.read == ReadThrough::Shards;
+    if is_routed {
+        rows.extend(part_rows(context, source, &source.main, ("source", None), SourcePart::Routing, entries).await?);
+    }
+    for shard in &source.shards {
+        let (part, about, name) = match (source.is_cluster, source.read) {
+            (false, _) => (SourcePart::Set, "source".to_owned(), None),
+            (true, ReadThrough::Shards) => {
+                (SourcePart::Shard, format!("shard {}", shard.name), Some(shard.name.as_str()))
+            }
+            (true, ReadThrough::Mongos) => (SourcePart::Mongos, "source".to_owned(), None),
+        };
+        rows.extend(part_rows(context, source, &shard.deployment, (&about, name), part, entries).await?);
+    }
+    if source.is_cluster && source.read == ReadThrough::Mongos {
+        for stream in &source.streams {
+            let about = format!("shard {}", stream.identity.set_name);
+            rows.extend(part_rows(context, source, stream, (&about, None), SourcePart::Oplog, entries).await?);
+        }
+    }
+    Ok(rows)
+}
+
+async fn part_rows(
+    context: &Context,
+    source: &Source,
+    deployment: &Deployment,
+    (about, shard): (&str, Option<&str>),
+    part: SourcePart,
+    entries: Option<&[CatalogEntry]>,
+) -> Result<Vec<Row>> {
+    let settings = &context.settings;
+    let (user, privileges) = inspect::privileges(deployment).await?;
+    let is_special = |database: &String| SPECIAL_DATABASES.contains(&database.as_str());
+    let mut visible = catalog::databases(deployment).await?;
+    visible.retain(|database| !is_special(database));
+    let copied = match entries {
+        Some(entries) => {
+            let is_here =
+                |entry: &&CatalogEntry| shard.is_none_or(|name| entry.parts.iter().any(|part| part.shard == name));
+            let all = entries.iter().filter(|entry| entry.kind.has_documents());
+            Copied::Collections(all.filter(is_here).map(CatalogEntry::documents_in).collect())
+        }
+        None => Copied::Databases(wanted(context, &visible)),
+    };
+    let modes = SourceModes {
+        part,
+        copied: &copied,
+        visible: &visible,
+        is_everything: settings.filter.include().is_empty(),
+        mode: source.mode,
+        read_order: settings.read_order,
+        stop_balancer: settings.stop_balancer,
+    };
+    Ok(said(about, user.as_deref(), privileges.rows(about, &modes.needs())))
+}
+
+/// The rights on the target.
+pub async fn of_both(
+    context: &Context,
+    servers: &Servers,
+    entries: Option<&[CatalogEntry]>,
+) -> (&'static str, Result<Vec<Row>>) {
+    let visible = match catalog::databases(&servers.source.main).await {
+        Ok(visible) => visible,
+        Err(error) => return ("source", Err(error)),
+    };
+    of_target(context, &servers.target, &visible, entries).await
+}
+
+/// The rights on the target, where the source has these databases.
+pub async fn of_target(
+    context: &Context,
+    target: &Deployment,
+    visible: &[String],
+    entries: Option<&[CatalogEntry]>,
+) -> (&'static str, Result<Vec<Row>>) {
+    ("target", target_rows(context, target, visible, entries).await)
+}
+
+async fn target_rows(
+    context: &Context,
+    target: &Deployment,
+    visible: &[String],
+    entries: Option<&[CatalogEntry]>,
+) -> Result<Vec<Row>> {
+    let settings = &context.settings;
+    let (user, privileges) = inspect::privileges(target).await?;
+    let to_target = |entry: &CatalogEntry| settings.renames.apply(&entry.namespace);
+    let those = |is_one: fn(&CatalogEntry) -> bool| -> Vec<Namespace> {
+        entries.unwrap_or_default().iter().filter(|entry| is_one(entry)).map(to_target).collect()
+    };
+    let copied = match entries {
+        Some(entries) => {
+            let all = entries.iter().filter(|entry| entry.kind.has_documents());
+            Copied::Collections(all.map(|entry| entry.kind.documents_of(&to_target(entry))).collect())
+        }
+        None => {
+            // Renames of single collections are looked at once they are known.
+            let target = |database: String| settings.renames.apply(&Namespace::new(database, "")).db().to_owned();
+            let databases: BTreeSet<String> = wanted(context, visible).into_iter().map(target).collect();
+            Copied::Databases(databases.into_iter().collect())
+        }
+    };
+    let has_checkpoint =
+        settings.checkpoint_mode != Some(CheckpointMode::None) && settings.checkpoint_uri == CheckpointUri::Target;
+    let modes = TargetModes {
+        copied: &copied,
+        existing: settings.existing,
+        create_index: settings.create_index,
+        expiring: &those(|entry| entry.expires()),
+        capped: &those(|entry| entry.kind == CollectionKind::Capped),
+        checkpoint: has_checkpoint.then_some(&settings.checkpoint_namespace),
+        is_mongos: target.is_mongos(),
+        zones: settings.sharding.zones,
+    };
+    Ok(said("target", user.as_deref(), privileges.rows("target", &modes.needs())))
+}
+
+/// The rights where the checkpoint goes beside the target.
+pub async fn of_checkpoint(context: &Context, place: &Deployment) -> (&'static str, Result<Vec<Row>>) {
+    let about = "checkpoint's deployment";
+    let rows = async {
+        let (user, privileges) = inspect::privileges(place).await?;
+        let needs: [Need; 1] = [checkpoint(&context.settings.checkpoint_namespace)];
+        Ok(said(about, user.as_deref(), privileges.rows(about, &needs)))
+    };
+    (about, rows.await)
+}
+
+/// With whom it was asked for first.
+fn said(about: &str, user: Option<&str>, rows: Vec<Row>) -> Vec<Row> {
+    let who = match user {
+        Some(user) => format!("the user is {user}"),
+        None => "the server asks nobody for a user".to_owned(),
+    };
+    std::iter::once(Row::ok(Check::Right, about, who)).chain(rows).collect()
+}
+
+/// The databases that are copied, as far as the filter alone tells.
+fn wanted(context: &Context, visible: &[String]) -> Vec<String> {
+    let filter = &context.settings.filter;
+    let excluded = |database: &str| {
+        filter.exclude().iter().any(|pattern| matches!(pattern, Pattern::Database(excluded) if excluded == database))
+    };
+    let included: BTreeSet<String> = match filter.include() {
+        [] => visible.iter().cloned().collect(),
+        // Also what the user does not see.
+        patterns => patterns
+            .iter()
+            .map(|pattern| match pattern {
+                Pattern::Database(database) => database.clone(),
+                Pattern::Collection(namespace) => namespace.db().to_owned(),
+            })
+            .collect(),
+    };
+    let is_copied = |database: &String| !excluded(database) && !SPECIAL_DATABASES.contains(&database.as_str());
+    included.into_iter().filter(is_copied).collect()
+}
