@@ -192,6 +192,9 @@ pub(super) struct Units {
 pub(super) struct UnitFacts {
     pub standing: Standing,
     pub started: String,
+    pub finished: Option<String>,
+    /// How often it was claimed.
+    pub epoch: u64,
     pub findings: Vec<Finding>,
     pub notes: Vec<Note>,
 }
@@ -315,7 +318,8 @@ impl Reader {
             let Some(work) = work else { continue };
             let standing = Standing::of(&work);
             let UnitProgress { findings, notes, .. } = work.progress;
-            units.units.insert(key, UnitFacts { standing, started: work.started, findings, notes });
+            let (started, finished, epoch) = (work.started, work.finished, work.lease.epoch.0);
+            units.units.insert(key, UnitFacts { standing, started, finished, epoch, findings, notes });
         }
         units.is_settled = step == Step::Index && is_done;
         Ok(())

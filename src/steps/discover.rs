@@ -21,7 +21,9 @@ use crate::model::chunk_map::ChunkMap;
 use crate::model::cursor::Key;
 use crate::model::finding::{Finding, Note};
 use crate::model::job::{Binding, CheckpointMap, JobRecord, Optime};
+use crate::model::left_out::LeftOut;
 use crate::model::namespace::{Namespace, SPECIAL_DATABASES, case_clashes};
+use crate::model::size;
 use crate::model::step::Step;
 use crate::model::work::StepProgress;
 use crate::mongo::catalog::{self, Listed};
@@ -85,10 +87,10 @@ async fn discover(context: &Context, servers: &Servers, claim: &Claim<StepProgre
         Some(head) => head.value,
         None => {
             let attempt = random::random_id();
-            let entries = list(context, servers, &attempt).await?;
+            let (entries, left_out) = list(context, servers, &attempt).await?;
             check(context, &entries, &catalog::databases(&servers.target).await?)?;
             sharding::decide(context, servers, &entries).await?;
-            pages::write_catalog(&context.documents, &attempt, selection, &entries).await?
+            pages::write_catalog(&context.documents, &attempt, selection, &entries, &left_out).await?
         }
     };
     // A run that was killed between catalog and binding has listed another selection than this one was asked for.
@@ -177,8 +179,8 @@ fn without_checkpoint(source: &Deployment) -> Error {
     Error::state(format!("checkpoint.json has no checkpoint of {}; use another --job", source.identity.set_name))
 }
 
-/// Lists the namespaces that the filter lets through, with what is known about each.
-async fn list(context: &Context, servers: &Servers, attempt: &str) -> Result<Vec<CatalogEntry>> {
+/// Lists the namespaces that the filter lets through, with what is known about each, and what is left out.
+async fn list(context: &Context, servers: &Servers, attempt: &str) -> Result<(Vec<CatalogEntry>, Vec<LeftOut>)> {
     let source = &servers.source;
     // What is read in the order of the disk may come twice, and on a sharded target the second one to another shard. And a
     // mongos has no disk.
@@ -190,10 +192,21 @@ async fn list(context: &Context, servers: &Servers, attempt: &str) -> Result<Vec
         )));
     }
     let all = listing::all(source).await?;
-    let wanted = all.into_values().filter(|found| context.settings.filter.lets_through(&found.listed.namespace));
+    let lets_through = |found: &Found| context.settings.filter.lets_through(&found.listed.namespace);
+    let (wanted, others): (Vec<Found>, Vec<Found>) = all.into_values().partition(lets_through);
+    let left_out = left_out(source, &others).await?;
     let memory = if is_by_id { None } else { correlation::memory(&source.shards[0].deployment).await? };
     let entry = |(found, number)| entry(context, source, (attempt, Ordinal(number)), memory, found);
-    stream::iter(wanted.zip(0..).map(entry)).buffered(PARALLEL).try_collect().await
+    let entries = stream::iter(wanted.into_iter().zip(0..).map(entry)).buffered(PARALLEL).try_collect().await?;
+    Ok((entries, left_out))
+}
+
+/// What there is on the source and is not copied: for people, and decides nothing.
+async fn left_out(source: &Source, others: &[Found]) -> Result<Vec<LeftOut>> {
+    let databases = catalog::databases(&source.shards[0].deployment).await?;
+    let special = databases.iter().filter(|name| SPECIAL_DATABASES.contains(&name.as_str()));
+    let collections = others.iter().filter_map(|found| LeftOut::collection(&found.listed.namespace, found.listed.kind));
+    Ok(collections.chain(special.map(|name| LeftOut::database(name))).collect())
 }
 
 async fn entry(
@@ -391,6 +404,13 @@ async fn bind(context: &Context, servers: &Servers) -> Result<()> {
             filter: context.settings.filter.clone(),
             renames: context.settings.renames.clone(),
         }),
+        version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+        settings: [
+            ("partition-size", size::show(context.settings.partition_size)),
+            ("read-order", context.settings.read_order.word().to_owned()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into(),
         abandoned: None,
     };
     match context.documents.create(keys::JOB, &job).await? {
