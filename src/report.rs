@@ -186,7 +186,9 @@ fn step(step: &StepStatus) -> StepReport {
         status: step.status.clone(),
         started: step.started.clone(),
         finished: step.finished.clone(),
-        seconds: times.and_then(|(started, finished)| clock::wall_between(started, finished)).map(|time| time.as_secs()),
+        seconds: times
+            .and_then(|(started, finished)| clock::wall_between(started, finished))
+            .map(|time| time.as_secs()),
         parts: step.claims.total,
         resumed: step.claims.done.saturating_sub(step.claims.total),
         summary: step.summary.clone(),

@@ -333,7 +333,8 @@ fn status(name: &str, facts: Facts<'_>) -> Status {
     let is_abandoned = job.as_ref().is_some_and(|job| job.abandoned.is_some());
     let (mut status, error) = job_status(&all, is_committed, is_abandoned, failure.as_ref());
     let (findings, notes) = remarks(&facts);
-    let namespaces = catalog.map_or_else(Vec::new, |catalog| namespaces(catalog, lanes, &rejects.repairs, (index, verify)));
+    let namespaces =
+        catalog.map_or_else(Vec::new, |catalog| namespaces(catalog, lanes, &rejects.repairs, (index, verify)));
     let is_copied = steps.get(&Step::Copy).is_some_and(|work| work.status == WorkStatus::Done);
     let left: Moved = namespaces.iter().map(|namespace| namespace.left).sum();
     let mut lane_statuses: Vec<LaneStatus> = lanes.iter().map(lane_status).collect();
@@ -554,10 +555,10 @@ fn step_status(step: Step, facts: &Facts<'_>, namespaces: &[NamespaceStatus]) ->
         }
         Step::Index => facts.index.claims(),
         Step::Verify => facts.verify.claims(),
-        _ => facts.steps.get(&step).map_or(Part { done: 0, total: 0 }, |work| Part {
-            done: work.lease.epoch.0 as usize,
-            total: 1,
-        }),
+        _ => facts
+            .steps
+            .get(&step)
+            .map_or(Part { done: 0, total: 0 }, |work| Part { done: work.lease.epoch.0 as usize, total: 1 }),
     };
     let first_part = parts.iter().map(|(_, started)| started.clone()).min();
     let collections = facts.catalog.and_then(|catalog| collections(step, facts, catalog, namespaces));

@@ -229,7 +229,12 @@ impl Report {
             "abandoned" => Outcome::Abandoned,
             _ => Outcome::Unfinished,
         };
-        Verdict { outcome, sentence: self.sentence(outcome), proven: self.proven(facts), unproven: self.unproven(facts) }
+        Verdict {
+            outcome,
+            sentence: self.sentence(outcome),
+            proven: self.proven(facts),
+            unproven: self.unproven(facts),
+        }
     }
 
     fn sentence(&self, outcome: Outcome) -> String {
@@ -260,13 +265,16 @@ impl Report {
         if self.is_done(Step::Copy) {
             let digest = if digest.is_some() { ", with a digest of their bytes" } else { "" };
             proven.push(format!(
-                "{} ({}) were acknowledged by a majority of the target{digest}.",
+                "A majority of the target acknowledged {} ({}){digest}.",
                 counted(documents, "document"),
                 counted(bytes, "byte")
             ));
         }
         if self.is_done(Step::Index) && create_index != Some(CreateIndex::None) && self.of_index().is_none() {
-            proven.push(format!("All {} secondary indexes of the source were built on the target.", grouped(indexes as u64)));
+            proven.push(format!(
+                "Built on the target, as the source has them: {}.",
+                counted(indexes as u64, "secondary index")
+            ));
         }
         if let (true, Some(check)) = (self.is_done(Step::Verify), check) {
             let every = counted(collections as u64, "collection");
@@ -294,9 +302,7 @@ impl Report {
 
     /// A finding of the step index, if there is one that is not mended.
     fn of_index(&self) -> Option<&CollectionReport> {
-        self.collections
-            .iter()
-            .find(|collection| collection.index.as_ref().is_some_and(|share| share.status != "done"))
+        self.collections.iter().find(|collection| collection.index.as_ref().is_some_and(|share| share.status != "done"))
     }
 
     fn unproven(&self, facts: Facts) -> Vec<String> {
@@ -312,44 +318,58 @@ impl Report {
             unproven.push(format!("{findings} below, {fate}."));
         }
         if self.totals.rejected > 0 {
-            unproven.push(format!("{} are not on the target.", counted(self.totals.rejected, "document")));
+            unproven.push(format!("Not on the target: {}.", counted(self.totals.rejected, "document")));
         }
         if self.is_done(Step::Verify) {
             match facts.check.map(|check| check.verify) {
-                None | Some(Verify::None) => unproven.push("Nothing on the target was compared (--verify none).".to_owned()),
+                None | Some(Verify::None) => {
+                    unproven.push("Nothing on the target was compared (--verify none).".to_owned())
+                }
                 Some(Verify::Metadata) => unproven.push(
-                    "Documents on the target were counted and not read back; `step verify --verify full` does that.".to_owned(),
+                    "Documents on the target were counted and not read back; `step verify --verify full` does that."
+                        .to_owned(),
                 ),
                 Some(Verify::Full) => {}
             }
         }
         if facts.without_digest > 0 {
-            unproven.push(format!("The digest of {} is not known.", counted(facts.without_digest as u64, "collection")));
+            unproven
+                .push(format!("The digest of {} is not known.", counted(facts.without_digest as u64, "collection")));
         }
         if self.totals.indexes_left_out > 0 {
             unproven.push(format!(
-                "{} were left out (--create-index none).",
+                "Left out (--create-index none): {}.",
                 counted(self.totals.indexes_left_out as u64, "secondary index")
             ));
         }
         if self.totals.not_copied > 0 {
             unproven.push(format!(
-                "{} of the source are of a kind that is not copied; the table says which.",
+                "Of a kind that is not copied: {} of the source; the table says which.",
                 counted(self.totals.not_copied as u64, "collection")
             ));
         }
         if facts.existing == Some(Existing::Keep) {
-            unproven.push("What collections of the target held before (--existing keep) is still there, beside the copy.".to_owned());
+            unproven.push(
+                "What collections of the target held before (--existing keep) is still there, beside the copy."
+                    .to_owned(),
+            );
         }
         if self.totals.kept > 0 {
             let kept = counted(self.totals.kept, "document");
-            unproven.push(format!("{kept} are not copied, since another one has the same _id on the target (--on-conflict keep)."));
+            unproven.push(format!(
+                "Not copied: {kept}, since another one has the same _id on the target (--on-conflict keep)."
+            ));
         }
         match &self.left_out {
-            None if self.id.is_some() => unproven.push("What the filters left out was not written down by the version that discovered the job.".to_owned()),
+            None if self.id.is_some() => unproven.push(
+                "What the filters left out was not written down by the version that discovered the job.".to_owned(),
+            ),
             Some(left_out) if left_out.iter().any(|left_out| left_out.kind.is_some()) => {
                 let count = left_out.iter().filter(|left_out| left_out.kind.is_some()).count();
-                unproven.push(format!("{} of the source were left out; they are listed below.", counted(count as u64, "collection")));
+                unproven.push(format!(
+                    "Left out: {} of the source, which the list below names.",
+                    counted(count as u64, "collection")
+                ));
             }
             _ => {}
         }
@@ -382,4 +402,127 @@ pub fn grouped(number: u64) -> String {
         text.push(digit);
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(status: &'static str, done: usize) -> Report {
+        let step = |(place, step)| StepReport {
+            step,
+            status: if place < done { "done" } else { "pending" }.to_owned(),
+            started: None,
+            finished: None,
+            seconds: None,
+            parts: 0,
+            resumed: 0,
+            summary: String::new(),
+        };
+        Report {
+            job: "shop".to_owned(),
+            id: Some("id".to_owned()),
+            reported: String::new(),
+            version: String::new(),
+            discovered_by: None,
+            status,
+            error: None,
+            begun: None,
+            ended: None,
+            verdict: Verdict {
+                outcome: Outcome::Unfinished,
+                sentence: String::new(),
+                proven: vec![],
+                unproven: vec![],
+            },
+            source: None,
+            shards: BTreeMap::new(),
+            target: None,
+            settings: BTreeMap::new(),
+            steps: Step::ALL.into_iter().enumerate().map(step).collect(),
+            totals: Totals { collections: 2, documents: 1, bytes: 1200, indexes: 3, ..Totals::default() },
+            checkpoint: None,
+            stream_starts: BTreeMap::new(),
+            findings: Vec::new(),
+            findings_accepted: false,
+            notes: Vec::new(),
+            left_out: Some(Vec::new()),
+            collections: Vec::new(),
+        }
+    }
+
+    fn facts(verify: Option<Verify>) -> Facts {
+        let check = verify.map(|verify| Check { verify, against: Against::Proofs });
+        Facts {
+            check,
+            existing: Some(Existing::Refuse),
+            create_index: Some(CreateIndex::Foreground),
+            without_digest: 0,
+        }
+    }
+
+    #[test]
+    fn nothing_is_called_complete_that_is_not_committed() {
+        let steps = Step::ALL.len();
+        for (status, done, outcome) in [
+            ("done", steps, Outcome::Complete),
+            ("stopped", steps - 1, Outcome::Unfinished),
+            ("findings", steps - 1, Outcome::Unfinished),
+            ("running", 1, Outcome::Unfinished),
+            ("failed", 0, Outcome::Unfinished),
+            ("abandoned", 3, Outcome::Abandoned),
+        ] {
+            let verdict = report(status, done).judge(facts(Some(Verify::Metadata)));
+            assert_eq!(verdict.outcome, outcome, "{status}");
+            let is_signed = outcome == Outcome::Complete;
+            assert_eq!(verdict.sentence.contains("Nothing is signed off"), !is_signed, "{}", verdict.sentence);
+        }
+        let mut accepted = report("done", steps);
+        accepted.findings = vec![Finding { namespace: Namespace::new("db", "c"), text: "is odd".to_owned() }];
+        accepted.findings_accepted = true;
+        let verdict = accepted.judge(facts(Some(Verify::Full)));
+        assert_eq!(verdict.outcome, Outcome::Accepted);
+        assert_eq!(verdict.unproven, ["1 finding below, accepted, not mended."]);
+    }
+
+    #[test]
+    fn what_was_compared_is_proven_and_what_was_not_is_said() {
+        let done = report("done", Step::ALL.len());
+        let said = |sentences: &[String], part: &str| sentences.iter().any(|sentence| sentence.contains(part));
+        let full = done.judge(facts(Some(Verify::Full)));
+        assert!(said(&full.proven, "Every document of 2 collections was read back from the target"));
+        assert!(full.unproven.is_empty(), "{:?}", full.unproven);
+        let metadata = done.judge(facts(Some(Verify::Metadata)));
+        assert!(said(&metadata.proven, "were compared") && said(&metadata.unproven, "not read back"));
+        let nothing = done.judge(facts(None));
+        assert!(!said(&nothing.proven, "compared") && said(&nothing.unproven, "Nothing on the target was compared"));
+
+        let unknown = Report { left_out: None, ..done.clone() }.judge(facts(Some(Verify::Full)));
+        assert!(said(&unknown.unproven, "was not written down"));
+        let without = Facts { create_index: Some(CreateIndex::None), without_digest: 1, ..facts(Some(Verify::Full)) };
+        let verdict = Report {
+            totals: Totals { indexes_left_out: 3, kept: 1, rejected: 2, not_copied: 1, ..done.totals.clone() },
+            ..done
+        }
+        .judge(without);
+        assert!(!said(&verdict.proven, "secondary index"), "{:?}", verdict.proven);
+        for part in [
+            "none): 3 secondary indexes",
+            "Not copied: 1 document",
+            "Not on the target: 2 documents",
+            "digest of 1 collection",
+            "1 collection of the source",
+        ] {
+            assert!(said(&verdict.unproven, part), "{part}: {:?}", verdict.unproven);
+        }
+    }
+
+    #[test]
+    fn numbers_are_grouped_by_thousands() {
+        for (number, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
+            assert_eq!(grouped(number), text);
+        }
+        assert_eq!((counted(1, "index").as_str(), counted(2, "index").as_str()), ("1 index", "2 indexes"));
+        assert_eq!(counted(1, "document"), "1 document");
+    }
 }

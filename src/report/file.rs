@@ -11,9 +11,8 @@ use std::path::{Path, PathBuf};
 /// # Errors
 /// Bad input for what is no file, and for a place that cannot be written to.
 pub fn write(path: &Path, content: &str) -> Result<()> {
-    let refused = |why: &dyn std::fmt::Display| {
-        Error::bad_input(format!("--html {} {why}; choose another file", path.display()))
-    };
+    let refused =
+        |why: &dyn std::fmt::Display| Error::bad_input(format!("--html {} {why}; choose another file", path.display()));
     match fs::metadata(path) {
         Ok(there) if there.is_dir() => return Err(refused(&"is a folder")),
         Ok(there) if !there.is_file() => return Err(refused(&"is no file")),

@@ -203,8 +203,14 @@ fn totals(page: &mut String, report: &Report) {
     fact(page, "Documents", grouped(documents), &format!("{} read", grouped(totals.read)));
     fact(page, "Size", HumanBytes(bytes).to_string(), &format!("{} bytes", grouped(bytes)));
     let lanes = counted(totals.lanes as u64, "lane");
-    fact(page, "Collections", grouped(totals.copied as u64), &format!("of {}, in {lanes}", grouped(totals.collections as u64)));
-    let left_out = if indexes_left_out > 0 { format!("{} left out", grouped(indexes_left_out as u64)) } else { String::new() };
+    fact(
+        page,
+        "Collections",
+        grouped(totals.copied as u64),
+        &format!("of {}, in {lanes}", grouped(totals.collections as u64)),
+    );
+    let left_out =
+        if indexes_left_out > 0 { format!("{} left out", grouped(indexes_left_out as u64)) } else { String::new() };
     fact(page, "Secondary indexes", grouped(indexes as u64), &left_out);
     fact(page, "Rejected", grouped(rejected), "documents");
     for (name, count, small) in [
@@ -216,7 +222,11 @@ fn totals(page: &mut String, report: &Report) {
             fact(page, name, grouped(count), small);
         }
     }
-    let took = report.begun.as_deref().zip(report.ended.as_deref()).and_then(|(begun, ended)| crate::clock::wall_between(begun, ended));
+    let took = report
+        .begun
+        .as_deref()
+        .zip(report.ended.as_deref())
+        .and_then(|(begun, ended)| crate::clock::wall_between(begun, ended));
     fact(page, "Took", took.map_or("–".to_owned(), |took| duration(took.as_secs())), "from discover to commit");
     page.push_str("</dl>\n<dl class=\"pairs\">\n");
     pair(page, "Begun", &report.begun.as_deref().map_or("–".to_owned(), time));
@@ -252,7 +262,9 @@ fn deployments(page: &mut String, report: &Report) {
 fn deployment(identity: &Identity) -> String {
     let what = if identity.is_mongos { "cluster" } else { "replica set" };
     let id = if identity.is_mongos { &identity.cluster_id } else { &identity.replica_set_id };
-    let id = id.as_ref().map_or(String::new(), |id| format!("<br><span class=\"faint\">id <code>{}</code></span>", text(id)));
+    let id = id
+        .as_ref()
+        .map_or(String::new(), |id| format!("<br><span class=\"faint\">id <code>{}</code></span>", text(id)));
     format!("{what} <b>{}</b><br>{}{id}", text(&identity.set_name), text(&identity.hosts.join(", ")))
 }
 
@@ -289,7 +301,9 @@ fn class(status: &str) -> &str {
 
 fn checkpoint(page: &mut String, report: &Report) {
     let Some(map) = &report.checkpoint else { return };
-    page.push_str("<section aria-labelledby=\"checkpoint\">\n<h2 id=\"checkpoint\">Checkpoint</h2>\n<dl class=\"pairs\">\n");
+    page.push_str(
+        "<section aria-labelledby=\"checkpoint\">\n<h2 id=\"checkpoint\">Checkpoint</h2>\n<dl class=\"pairs\">\n",
+    );
     pair(page, "Captured", &time(&map.captured));
     for (name, start) in &report.stream_starts {
         let value = format!(
@@ -300,7 +314,11 @@ fn checkpoint(page: &mut String, report: &Report) {
     }
     for (name, checkpoint) in &map.checkpoints {
         if let Some(first) = checkpoint.oldest_transaction {
-            pair(page, &format!("{name}, open transaction"), &format!("since <code>{first}</code>; the checkpoint is before it"));
+            pair(
+                page,
+                &format!("{name}, open transaction"),
+                &format!("since <code>{first}</code>; the checkpoint is before it"),
+            );
         }
     }
     if report.stream_starts.is_empty() {
@@ -311,7 +329,11 @@ fn checkpoint(page: &mut String, report: &Report) {
 
 fn left_out(page: &mut String, report: &Report) {
     let Some(left_out) = report.left_out.as_ref().filter(|left_out| !left_out.is_empty()) else { return };
-    put!(page, "<section aria-labelledby=\"left-out\">\n<h2 id=\"left-out\">Left out ({})</h2>\n", grouped(left_out.len() as u64));
+    put!(
+        page,
+        "<section aria-labelledby=\"left-out\">\n<h2 id=\"left-out\">Left out ({})</h2>\n",
+        grouped(left_out.len() as u64)
+    );
     for why in Why::ALL {
         let of: Vec<&LeftOut> = left_out.iter().filter(|left_out| left_out.why == why).collect();
         if of.is_empty() {
@@ -319,7 +341,10 @@ fn left_out(page: &mut String, report: &Report) {
         }
         put!(page, "<h3>{} ({})</h3>\n<p>", why.text(), grouped(of.len() as u64));
         for (place, one) in of.iter().take(SHOWN).enumerate() {
-            let kind = one.kind.filter(|kind| !kind.is_copied()).map_or(String::new(), |kind| format!(" <span class=\"faint\">{}</span>", kind.text()));
+            let kind = one
+                .kind
+                .filter(|kind| !kind.is_copied())
+                .map_or(String::new(), |kind| format!(" <span class=\"faint\">{}</span>", kind.text()));
             put!(page, "{}<code>{}</code>{kind}", if place > 0 { ", " } else { "" }, text(&one.name));
         }
         page.push_str("</p>\n");
@@ -334,21 +359,30 @@ fn collections(page: &mut String, report: &Report) {
         return;
     }
     let far = if all.len() > MANY { " class=\"far\"" } else { "" };
-    put!(page, "<section{far} aria-labelledby=\"collections\">\n<h2 id=\"collections\">Collections ({})</h2>\n", grouped(all.len() as u64));
+    put!(
+        page,
+        "<section{far} aria-labelledby=\"collections\">\n<h2 id=\"collections\">Collections ({})</h2>\n",
+        grouped(all.len() as u64)
+    );
     page.push_str("<p class=\"faint\">Each opens to its digest, options and indexes. Documents and sizes are those on the target, as it acknowledged them.</p>\n");
     for of_database in all.chunk_by(|one, other| one.namespace.db() == other.namespace.db()) {
         let Some(first) = of_database.first() else { continue };
-        put!(page, "<h3>{} <span class=\"faint\">({})</span></h3>\n", text(first.namespace.db()), grouped(of_database.len() as u64));
+        put!(
+            page,
+            "<h3>{} <span class=\"faint\">({})</span></h3>\n",
+            text(first.namespace.db()),
+            grouped(of_database.len() as u64)
+        );
         for chunk in of_database.chunks(CHUNK) {
             page.push_str("<ol>\n");
-            chunk.iter().for_each(|one| collection(page, one, report.findings_accepted));
+            chunk.iter().for_each(|one| collection(page, one));
             page.push_str("</ol>\n");
         }
     }
     page.push_str("</section>\n");
 }
 
-fn collection(page: &mut String, one: &CollectionReport, _findings_accepted: bool) {
+fn collection(page: &mut String, one: &CollectionReport) {
     let renamed = one.target.as_ref().filter(|target| **target != one.namespace);
     let renamed = renamed.map_or(String::new(), |target| format!(" → {}", text(&target.to_string())));
     let secondary = one.indexes.iter().filter(|index| !is_implicit(index)).count() as u64;
@@ -399,7 +433,9 @@ fn details(page: &mut String, one: &CollectionReport) {
     }
     for (name, share) in [("index", &one.index), ("verify", &one.verify)] {
         if let Some(share) = share {
-            let took = share.milliseconds.map_or(String::new(), |time| format!(", took {}", humantime::format_duration(Duration::from_millis(time))));
+            let took = share.milliseconds.map_or(String::new(), |time| {
+                format!(", took {}", humantime::format_duration(Duration::from_millis(time)))
+            });
             line(name, &format!("{}{took}", share.status));
         }
     }
@@ -430,7 +466,8 @@ fn plain(value: &Value) -> Value {
             let number = fields.iter().next().filter(|(name, _)| {
                 fields.len() == 1 && ["$numberInt", "$numberLong", "$numberDouble"].contains(&name.as_str())
             });
-            let number = number.and_then(|(_, number)| serde_json::from_str::<serde_json::Number>(number.as_str()?).ok());
+            let number =
+                number.and_then(|(_, number)| serde_json::from_str::<serde_json::Number>(number.as_str()?).ok());
             number.map_or_else(
                 || Value::Object(fields.iter().map(|(name, value)| (name.clone(), plain(value))).collect()),
                 Value::Number,
@@ -451,5 +488,112 @@ fn duration(seconds: u64) -> String {
     match seconds {
         0 => "under 1 s".to_owned(),
         seconds => humantime::format_duration(Duration::from_secs(seconds)).to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::catalog::CollectionKind;
+    use crate::model::namespace::Namespace;
+    use crate::model::report::Verdict;
+    use crate::model::step::Step;
+    use serde_json::json;
+
+    fn collection(number: usize) -> CollectionReport {
+        CollectionReport {
+            namespace: Namespace::new("db", format!("c{number:05}")),
+            target: None,
+            kind: CollectionKind::Collection,
+            uuid: None,
+            status: "copied",
+            documents: 1,
+            bytes: 10,
+            digest: Some(crate::model::digest::Digest::of(b"x")),
+            estimated_documents: 1,
+            estimated_bytes: 10,
+            rejected: 0,
+            options: json!({"size": {"$numberLong": "12"}, "_id": {"$numberInt": "1", "x": 2}}),
+            indexes: vec![json!({"v": {"$numberInt": "2"}, "key": {"_id": {"$numberInt": "1"}}, "name": "_id_"})],
+            indexes_left_out: 0,
+            shard_key: None,
+            index: None,
+            verify: None,
+        }
+    }
+
+    fn report(collections: usize) -> Report {
+        let step = |step| StepReport {
+            step,
+            status: "done".to_owned(),
+            started: None,
+            finished: None,
+            seconds: None,
+            parts: 1,
+            resumed: 0,
+            summary: String::new(),
+        };
+        Report {
+            job: "shop".to_owned(),
+            id: None,
+            reported: "2026-11-26T10:00:00.000Z".to_owned(),
+            version: "0.1.0".to_owned(),
+            discovered_by: None,
+            status: "done",
+            error: None,
+            begun: None,
+            ended: None,
+            verdict: Verdict { outcome: Outcome::Complete, sentence: String::new(), proven: vec![], unproven: vec![] },
+            source: None,
+            shards: [].into(),
+            target: None,
+            settings: [].into(),
+            steps: Step::ALL.map(step).to_vec(),
+            totals: Totals::default(),
+            checkpoint: None,
+            stream_starts: [].into(),
+            findings: vec![],
+            findings_accepted: false,
+            notes: vec![],
+            left_out: None,
+            collections: (0..collections).map(collection).collect(),
+        }
+    }
+
+    #[test]
+    fn the_page_needs_nothing_from_outside() {
+        for outside in ["http:", "https:", "src=", "@import", "url(", " style=", "<script"] {
+            assert!(!PAGE.contains(outside), "{outside}");
+        }
+        assert!(PAGE.contains("<style>") && !policy().contains("47DEQpj8HBSa"), "the hash of nothing");
+        let page = page(&report(1));
+        assert!(!page.contains("{{") && page.contains("style-src 'sha256-"), "{page}");
+        assert_eq!(page.matches("<style").count(), 1);
+    }
+
+    #[test]
+    fn what_comes_from_a_job_is_text() {
+        let shown = text("<b a='\"'>&\u{202e}\u{7}\u{a0}é");
+        assert_eq!(shown, "&lt;b a=&#39;&quot;&#39;&gt;&amp;\\u{202e}\\u{7}\u{a0}é");
+        let mut odd = report(1);
+        odd.job = "{{body}}<i>".to_owned();
+        let page = page(&odd);
+        assert!(page.contains("<h1>{{body}}&lt;i&gt;</h1>") && page.matches("<main>").count() == 1, "{page}");
+    }
+
+    #[test]
+    fn collections_out_of_sight_are_not_laid_out_when_there_are_many() {
+        assert!(!page(&report(MANY)).contains("class=\"far\""));
+        let many = page(&report(MANY + 1));
+        assert!(many.contains("class=\"far\""));
+        assert_eq!(many.matches("<ol>").count(), MANY / CHUNK + 1);
+    }
+
+    #[test]
+    fn indexes_and_options_are_written_as_people_write_them() {
+        let index = json!({"v": {"$numberInt": "2"}, "key": {"b": {"$numberInt": "-1"}, "a": "text"}, "name": "n", "unique": true});
+        assert_eq!(index_text(&index), r#"n {"b":-1,"a":"text"}, unique: true"#);
+        assert_eq!(plain(&collection(0).options).to_string(), r#"{"size":12,"_id":{"$numberInt":"1","x":2}}"#);
+        assert_eq!(plain(&json!({"$numberDouble": "NaN"})), json!({"$numberDouble": "NaN"}));
     }
 }

@@ -14,6 +14,7 @@ use crate::model::plan::{LaneName, LaneSpec, PartitionSpec, Plan};
 use crate::model::tail::Tail;
 use crate::model::target_sharding::TargetSharding;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::ops::Range;
 
 /// How many entries a page has at most. An entry with options and a few indexes is 1 to 4 KB.
@@ -224,40 +225,84 @@ documents! {
     ProofSegment = "proofs",
 }
 
-/// Writes a catalog as `attempt`'s. The head that was created first wins, whoever wrote it.
+/// Writes a catalog's pages as they become full, so that nobody has to hold all of it.
+#[derive(Debug)]
+pub struct CatalogWriter<'a> {
+    documents: &'a Documents,
+    head: CatalogHead,
+    page: Vec<CatalogEntry>,
+    bytes: usize,
+}
+
+impl<'a> CatalogWriter<'a> {
+    /// A catalog of `attempt`'s; nothing is written yet.
+    pub fn new(documents: &'a Documents, attempt: &str, (filter, renames): (&Filter, &Renames)) -> Self {
+        let head = CatalogHead {
+            attempt: attempt.to_owned(),
+            filter: filter.clone(),
+            renames: renames.clone(),
+            pages: 0,
+            namespaces: 0,
+            documents: 0,
+            bytes: 0,
+            left_out: None,
+        };
+        Self { documents, head, page: Vec::new(), bytes: 0 }
+    }
+
+    /// Adds an entry, the one with the next ordinal.
+    ///
+    /// # Errors
+    /// Those of the state store.
+    pub async fn add(&mut self, entry: CatalogEntry) -> Result<()> {
+        let size = stored_size(&entry);
+        if is_full(self.page.len(), self.bytes, size) {
+            self.write_page().await?;
+        }
+        self.head.namespaces += 1;
+        if entry.kind.is_copied() {
+            self.head.documents += entry.documents;
+            self.head.bytes += entry.bytes;
+        }
+        self.bytes += size;
+        self.page.push(entry);
+        Ok(())
+    }
+
+    /// Writes what is left, and gives the head that names it all, which is not written: until it is ([`name_catalog`]) the
+    /// pages count for nothing.
+    ///
+    /// # Errors
+    /// Those of the state store.
+    pub async fn finish(mut self, left_out: &[LeftOut]) -> Result<CatalogHead> {
+        if !self.page.is_empty() {
+            self.write_page().await?;
+        }
+        let mut pages = 0;
+        for page in cut(left_out) {
+            let page = LeftOutPage { left_out: page.to_vec() };
+            self.documents.create(&keys::left_out_page(&self.head.attempt, pages), &page).await?;
+            pages += 1;
+        }
+        self.head.left_out = Some(LeftOutHead { pages, count: left_out.len() as u32 });
+        Ok(self.head)
+    }
+
+    async fn write_page(&mut self) -> Result<()> {
+        let page = CatalogPage { namespaces: std::mem::take(&mut self.page) };
+        self.documents.create(&keys::catalog_page(&self.head.attempt, self.head.pages), &page).await?;
+        self.head.pages += 1;
+        self.bytes = 0;
+        Ok(())
+    }
+}
+
+/// Makes a catalog the job's. The head that was created first wins, whoever wrote it.
 ///
 /// # Errors
 /// Those of the state store.
-pub async fn write_catalog(
-    documents: &Documents,
-    attempt: &str,
-    (filter, renames): (&Filter, &Renames),
-    entries: &[CatalogEntry],
-    left_out: &[LeftOut],
-) -> Result<CatalogHead> {
-    let mut pages = 0;
-    for page in cut(entries) {
-        documents.create(&keys::catalog_page(attempt, pages), &CatalogPage { namespaces: page.to_vec() }).await?;
-        pages += 1;
-    }
-    let mut left_out_pages = 0;
-    for page in cut(left_out) {
-        let page = LeftOutPage { left_out: page.to_vec() };
-        documents.create(&keys::left_out_page(attempt, left_out_pages), &page).await?;
-        left_out_pages += 1;
-    }
-    let copied = || entries.iter().filter(|entry| entry.kind.is_copied());
-    let head = CatalogHead {
-        attempt: attempt.to_owned(),
-        filter: filter.clone(),
-        renames: renames.clone(),
-        pages,
-        namespaces: entries.len() as u32,
-        documents: copied().map(|entry| entry.documents).sum(),
-        bytes: copied().map(|entry| entry.bytes).sum(),
-        left_out: Some(LeftOutHead { pages: left_out_pages, count: left_out.len() as u32 }),
-    };
-    Ok(documents.create(keys::CATALOG, &head).await?.into_stored().value)
+pub async fn name_catalog(documents: &Documents, head: &CatalogHead) -> Result<CatalogHead> {
+    Ok(documents.create(keys::CATALOG, head).await?.into_stored().value)
 }
 
 /// The catalog of a job.
@@ -266,9 +311,30 @@ pub async fn write_catalog(
 /// Those of the state store, also when a page is missing.
 pub async fn read_catalog(documents: &Documents) -> Result<Vec<CatalogEntry>> {
     let head: CatalogHead = expect(documents, keys::CATALOG).await?;
+    read_entries(documents, &head).await
+}
+
+/// The catalog with this head, which need not be the job's yet.
+///
+/// # Errors
+/// Those of the state store, also when a page is missing.
+pub async fn read_entries(documents: &Documents, head: &CatalogHead) -> Result<Vec<CatalogEntry>> {
     let mut entries = Vec::with_capacity(head.namespaces as usize);
     for page in 0..head.pages {
-        entries.extend(read_catalog_page(documents, &head, page).await?);
+        entries.extend(read_catalog_page(documents, head, page).await?.into_iter().map(CatalogEntry::compact));
+    }
+    Ok(entries)
+}
+
+/// The same without what takes most of the memory: options, indexes, cuts.
+///
+/// # Errors
+/// Those of the state store, also when a page is missing.
+pub async fn read_entries_in_brief(documents: &Documents, head: &CatalogHead) -> Result<Vec<CatalogEntry>> {
+    let mut entries = Vec::with_capacity(head.namespaces as usize);
+    for page in 0..head.pages {
+        let brief = |entry| CatalogEntry { options: Value::Null, indexes: Vec::new(), cuts: Vec::new(), ..entry };
+        entries.extend(read_catalog_page(documents, head, page).await?.into_iter().map(brief));
     }
     Ok(entries)
 }
@@ -337,9 +403,11 @@ pub async fn read_partitions(
     lane: &LaneName,
     numbers: Range<u32>,
 ) -> Result<Vec<PartitionSpec>> {
-    let planned = plan.lanes.iter().find(|planned| (&planned.lane.shard, planned.lane.number) == (&lane.shard, lane.number)).ok_or_else(|| {
-        Error::state(format!("the plan (plan.json) has no lane {lane}; use another --job"))
-    })?;
+    let planned = plan
+        .lanes
+        .iter()
+        .find(|planned| (&planned.lane.shard, planned.lane.number) == (&lane.shard, lane.number))
+        .ok_or_else(|| Error::state(format!("the plan (plan.json) has no lane {lane}; use another --job")))?;
     let mut partitions = Vec::with_capacity(numbers.len());
     let is_needed = |page: &u32| {
         let there = planned.on_page(*page);
@@ -415,7 +483,7 @@ fn cut<T: Serialize>(entries: &[T]) -> Vec<&[T]> {
     let (mut pages, mut begin, mut bytes) = (Vec::new(), 0, 0);
     for (place, entry) in entries.iter().enumerate() {
         let size = stored_size(entry);
-        if place > begin && (place - begin == PAGE || bytes + size > PAGE_BYTES) {
+        if is_full(place - begin, bytes, size) {
             pages.push(&entries[begin..place]);
             (begin, bytes) = (place, 0);
         }
@@ -423,6 +491,11 @@ fn cut<T: Serialize>(entries: &[T]) -> Vec<&[T]> {
     }
     pages.extend((begin < entries.len()).then(|| &entries[begin..]));
     pages
+}
+
+/// Whether a page with so many entries of so many bytes has no room for another one.
+fn is_full(entries: usize, bytes: usize, next: usize) -> bool {
+    entries > 0 && (entries == PAGE || bytes + next > PAGE_BYTES)
 }
 
 /// How many bytes an entry of a page takes, as documents are written: on lines of its own, set in by four.
@@ -492,14 +565,19 @@ mod tests {
     async fn written(entries: &[CatalogEntry]) -> (MemoryStore, Documents, CatalogHead) {
         let (store, documents) = documents();
         let selection = (&Filter::default(), &Renames::default());
-        let head = write_catalog(&documents, "attempt", selection, entries, &[]).await.unwrap();
+        let mut writer = CatalogWriter::new(&documents, "attempt", selection);
+        for entry in entries {
+            writer.add(entry.clone()).await.unwrap();
+        }
+        let head = name_catalog(&documents, &writer.finish(&[]).await.unwrap()).await.unwrap();
         assert_eq!(read_catalog(&documents).await.unwrap(), entries);
         (store, documents, head)
     }
 
     #[tokio::test]
     async fn pages_of_large_entries_are_cut_short_and_say_so() {
-        let small: Vec<CatalogEntry> = (0..1001).map(|number| entry(number, 1)).map(|entry| CatalogEntry { indexes: vec![], ..entry }).collect();
+        let small: Vec<CatalogEntry> =
+            (0..1001).map(|number| entry(number, 1)).map(|entry| CatalogEntry { indexes: vec![], ..entry }).collect();
         let (_, _, head) = written(&small).await;
         assert_eq!((head.pages, head.version()), (3, 1));
 
@@ -536,7 +614,9 @@ mod tests {
             assert_eq!(head.lanes[0].begins.is_empty(), !is_cut);
             assert_eq!(head.version(), if is_cut { 2 } else { 1 });
             let tail = lane.tail(PartitionNumber(700));
-            for (name, numbers) in [(&lane, 0..1200), (&lane, 0..1), (&lane, 499..501), (&tail, 700..1200), (&lane, 7..7)] {
+            for (name, numbers) in
+                [(&lane, 0..1200), (&lane, 0..1), (&lane, 499..501), (&tail, 700..1200), (&lane, 7..7)]
+            {
                 let read = read_partitions(&documents, &head, name, numbers.clone()).await.unwrap();
                 assert_eq!(read, partitions[numbers.start as usize..numbers.end as usize], "{numbers:?}");
             }

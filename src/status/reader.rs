@@ -274,7 +274,11 @@ impl Reader {
 
     async fn catalog(&self) -> Result<Option<Catalog>> {
         let Some(head) = self.value::<CatalogHead>(keys::CATALOG).await? else { return Ok(None) };
-        let namespaces = pages::read_catalog(&self.documents).await?.into_iter().map(Listed::of).collect();
+        let mut namespaces = Vec::with_capacity(head.namespaces as usize);
+        for page in 0..head.pages {
+            namespaces
+                .extend(pages::read_catalog_page(&self.documents, &head, page).await?.into_iter().map(Listed::of));
+        }
         Ok(Some(Catalog { documents: head.documents, bytes: head.bytes, namespaces }))
     }
 

@@ -34,7 +34,8 @@ use crate::mongo::failure::Side;
 use crate::mongo::{correlation, split};
 use crate::source::Source;
 use crate::state::document::Created;
-use crate::state::{chunks, keys, pages, probe};
+use crate::state::pages::{self, CatalogHead, CatalogWriter};
+use crate::state::{chunks, keys, probe};
 use crate::{clock, random};
 use futures_util::future::try_join_all;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -82,21 +83,24 @@ async fn discover(context: &Context, servers: &Servers, claim: &Claim<StepProgre
         balancer::still_source(context, &servers.source, claim).await?;
     }
     let checkpoints = capture(context, &servers.source).await?;
-    let selection = (&context.settings.filter, &context.settings.renames);
-    let head = match context.documents.read::<pages::CatalogHead>(keys::CATALOG).await? {
+    let head = match context.documents.read::<CatalogHead>(keys::CATALOG).await? {
         Some(head) => head.value,
         None => {
             let attempt = random::random_id();
-            let (entries, left_out) = list(context, servers, &attempt).await?;
-            check(context, &entries, &catalog::databases(&servers.target).await?)?;
+            let head = list(context, servers, &attempt).await?;
+            // Only a sharded target asks what each is like.
+            let entries = match servers.target.is_mongos() {
+                true => pages::read_entries(&context.documents, &head).await?,
+                false => Vec::new(),
+            };
             sharding::decide(context, servers, &entries).await?;
-            pages::write_catalog(&context.documents, &attempt, selection, &entries, &left_out).await?
+            pages::name_catalog(&context.documents, &head).await?
         }
     };
     // A run that was killed between catalog and binding has listed another selection than this one was asked for.
     context.check_selection(&head.filter, &head.renames)?;
     bind(context, servers).await?;
-    let entries = pages::read_catalog(&context.documents).await?;
+    let entries = pages::read_entries_in_brief(&context.documents, &head).await?;
     let crowded = if named == Named::ByMachine { crowded(context, servers).await } else { Vec::new() };
     Ok(finished(&entries, &checkpoints, crowded))
 }
@@ -179,8 +183,9 @@ fn without_checkpoint(source: &Deployment) -> Error {
     Error::state(format!("checkpoint.json has no checkpoint of {}; use another --job", source.identity.set_name))
 }
 
-/// Lists the namespaces that the filter lets through, with what is known about each, and what is left out.
-async fn list(context: &Context, servers: &Servers, attempt: &str) -> Result<(Vec<CatalogEntry>, Vec<LeftOut>)> {
+/// Lists the namespaces that the filter lets through, with what is known about each, and what is left out: on pages, which
+/// are written as they become full.
+async fn list(context: &Context, servers: &Servers, attempt: &str) -> Result<CatalogHead> {
     let source = &servers.source;
     // What is read in the order of the disk may come twice, and on a sharded target the second one to another shard. And a
     // mongos has no disk.
@@ -194,11 +199,20 @@ async fn list(context: &Context, servers: &Servers, attempt: &str) -> Result<(Ve
     let all = listing::all(source).await?;
     let lets_through = |found: &Found| context.settings.filter.lets_through(&found.listed.namespace);
     let (wanted, others): (Vec<Found>, Vec<Found>) = all.into_values().partition(lets_through);
+    let names: Vec<Namespace> = wanted.iter().map(|found| found.listed.namespace.clone()).collect();
+    check(context, &names, &catalog::databases(&servers.target).await?)?;
     let left_out = left_out(source, &others).await?;
+    drop(others);
     let memory = if is_by_id { None } else { correlation::memory(&source.shards[0].deployment).await? };
     let entry = |(found, number)| entry(context, source, (attempt, Ordinal(number)), memory, found);
-    let entries = stream::iter(wanted.into_iter().zip(0..).map(entry)).buffered(PARALLEL).try_collect().await?;
-    Ok((entries, left_out))
+    let selection = (&context.settings.filter, &context.settings.renames);
+    let mut writer = CatalogWriter::new(&context.documents, attempt, selection);
+    let mut entries = stream::iter(wanted.into_iter().zip(0..).map(entry)).buffered(PARALLEL);
+    while let Some(entry) = entries.try_next().await? {
+        writer.add(entry).await?;
+    }
+    drop(entries);
+    writer.finish(&left_out).await
 }
 
 /// What there is on the source and is not copied: for people, and decides nothing.
@@ -334,24 +348,23 @@ async fn order(context: &Context, source: &Deployment, memory: Option<u64>, entr
 }
 
 /// Refuses what cannot work, before anything is changed.
-fn check(context: &Context, entries: &[CatalogEntry], on_target: &[String]) -> Result<()> {
-    let namespaces: Vec<Namespace> = entries.iter().map(|entry| entry.namespace.clone()).collect();
+fn check(context: &Context, namespaces: &[Namespace], on_target: &[String]) -> Result<()> {
     let (filter, renames) = (&context.settings.filter, &context.settings.renames);
-    if let Some(pattern) = filter.unmatched_includes(&namespaces).first() {
+    if let Some(pattern) = filter.unmatched_includes(namespaces).first() {
         return Err(Error::bad_input(format!("--include {pattern} matches no collection of the source; correct it")));
     }
-    if let Some(rename) = renames.unmatched(&namespaces).first() {
+    if let Some(rename) = renames.unmatched(namespaces).first() {
         return Err(Error::bad_input(format!(
             "--rename {rename} names nothing that is copied; correct it, --include or --exclude"
         )));
     }
-    if let Some((target, sources)) = renames.collisions(&namespaces).first() {
+    if let Some((target, sources)) = renames.collisions(namespaces).first() {
         return Err(Error::bad_input(format!(
             "{} would all be copied to {target}; rename or exclude all but one",
             names(sources)
         )));
     }
-    if let Some((namespace, why)) = renames.refused_targets(&namespaces).first() {
+    if let Some((namespace, why)) = renames.refused_targets(namespaces).first() {
         return Err(Error::bad_input(format!("{namespace} cannot be copied under its new name: {why}")));
     }
     let targets: Vec<Namespace> = namespaces.iter().map(|namespace| renames.apply(namespace)).collect();
@@ -362,7 +375,7 @@ fn check(context: &Context, entries: &[CatalogEntry], on_target: &[String]) -> R
             clash.join(", ")
         )));
     }
-    if entries.is_empty() {
+    if namespaces.is_empty() {
         return Err(Error::bad_input(format!(
             "there is nothing to copy: no collection of the source is let through by the filter `{filter}`; correct --source, --include or --exclude"
         )));

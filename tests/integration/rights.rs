@@ -22,7 +22,7 @@ fn source_role(database: &str) -> Vec<Document> {
     vec![
         // Without listDatabases a user sees the databases that he has a right on.
         privilege(None, &["replSetGetConfig", "hostInfo"]),
-        privilege(Some((database, "")), &["find", "listCollections", "listIndexes", "collStats"]),
+        privilege(Some((database, "")), &["find", "listCollections", "listIndexes"]),
         privilege(Some(("local", "oplog.rs")), &["find"]),
         privilege(Some(("local", "replset.initialSyncId")), &["find"]),
         privilege(Some(("config", "transactions")), &["find"]),
@@ -177,7 +177,7 @@ async fn a_missing_right_shows_before_anything_is_changed_or_does_what_is_docume
     }
     // Without these it does not.
     for (number, missing) in
-        ["listCollections", "listIndexes", "collStats", "find", "oplog.rs", "transactions"].into_iter().enumerate()
+        ["listCollections", "listIndexes", "find", "oplog.rs", "transactions"].into_iter().enumerate()
     {
         let name = format!("refused{number}");
         place.load(&name).await?;
