@@ -129,7 +129,7 @@ async fn mark(context: &Context, target: &Deployment) -> Result<JobRecord> {
                     name: context.settings.job.to_string(),
                     created: clock::wall(),
                     binding: None,
-                    version: None,
+                    discovered_by: None,
                     settings: BTreeMap::new(),
                     abandoned: Some(clock::wall()),
                 };

@@ -73,7 +73,7 @@ pub async fn read(documents: &Documents, name: &str) -> Result<Option<Report>> {
         id: status.id,
         reported: clock::wall(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        discovered_by: job.and_then(|job| job.version),
+        discovered_by: job.and_then(|job| job.discovered_by),
         status: status.status.word(),
         error: status.error,
         begun: steps.iter().filter_map(|step| step.started.clone()).min(),
@@ -205,12 +205,12 @@ fn settings(
     let mut set = |name: &str, value: String| settings.insert(name.to_owned(), value);
     if let Some(binding) = job.and_then(|job| job.binding.as_ref()) {
         let list = |patterns: &[crate::model::namespace::Pattern]| {
-            patterns.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+            patterns.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
         };
         set("include", list(binding.filter.include()));
         set("exclude", list(binding.filter.exclude()));
         let renames: BTreeMap<String, String> = binding.renames.clone().into();
-        set("rename", renames.iter().map(|(from, to)| format!("{from}:{to}")).collect::<Vec<_>>().join(" "));
+        set("rename", renames.iter().map(|(from, to)| format!("{from}:{to}")).collect::<Vec<_>>().join(","));
     }
     if let Some(checkpoint) = checkpoint {
         set("checkpoint-mode", checkpoint.mode.to_string());

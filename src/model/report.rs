@@ -249,8 +249,8 @@ impl Report {
             Outcome::Abandoned => "The job was given up. Nothing is signed off with this report.".to_owned(),
             Outcome::Unfinished => {
                 let next = self.steps.iter().find(|step| step.status != "done");
-                let at = next.map_or(String::new(), |step| format!(" at the step {}", step.step));
-                format!("The job is not finished: it is {}{at}. Nothing is signed off with this report.", self.status)
+                let at = next.map_or(String::new(), |step| format!(", at the step {}", step.step));
+                format!("The job is not finished: {}{at}. Nothing is signed off with this report.", self.status)
             }
         }
     }

@@ -22,6 +22,9 @@ const PAGE: &str = include_str!("page.html");
 /// How many remarks of a kind, or names, are on the page. The JSON has all.
 const SHOWN: usize = 1000;
 
+/// How many names of a database are shown without a click.
+const FEW: usize = 20;
+
 /// How many collections are laid out together.
 const CHUNK: usize = 100;
 
@@ -231,7 +234,11 @@ fn totals(page: &mut String, report: &Report) {
     page.push_str("</dl>\n<dl class=\"pairs\">\n");
     pair(page, "Begun", &report.begun.as_deref().map_or("–".to_owned(), time));
     pair(page, "Committed", &report.ended.as_deref().map_or("–".to_owned(), time));
-    let digest = totals.digest.map_or("not known".to_owned(), |digest| format!("<code>{digest}</code>"));
+    let digest = match totals.digest {
+        _ if documents == 0 => "–".to_owned(),
+        None => "not known".to_owned(),
+        Some(digest) => format!("<code>{digest}</code>"),
+    };
     pair(page, "Digest", &digest);
     page.push_str("</dl>\n</section>\n");
 }
@@ -278,9 +285,10 @@ fn steps(page: &mut String, steps: &[StepReport]) {
     for step in steps {
         put!(
             page,
-            "<tr><th scope=\"row\">{}</th><td><span class=\"word {}\">{}</span></td><td class=\"result\">{}</td>\
+            "<tr class=\"{}\"><th scope=\"row\">{}</th><td><span class=\"word {}\">{}</span></td><td class=\"result\">{}</td>\
              <td class=\"time more\" data-label=\"begun\">{}</td><td class=\"number more\" data-label=\"took\">{}</td>\
              <td class=\"number more\" data-label=\"parts\">{}</td><td class=\"number more\" data-label=\"resumed\">{} ×</td></tr>\n",
+            class(&step.status),
             step.step,
             class(&step.status),
             text(&step.status),
@@ -339,18 +347,35 @@ fn left_out(page: &mut String, report: &Report) {
         if of.is_empty() {
             continue;
         }
-        put!(page, "<h3>{} ({})</h3>\n<p>", why.text(), grouped(of.len() as u64));
-        for (place, one) in of.iter().take(SHOWN).enumerate() {
-            let kind = one
-                .kind
-                .filter(|kind| !kind.is_copied())
-                .map_or(String::new(), |kind| format!(" <span class=\"faint\">{}</span>", kind.text()));
-            put!(page, "{}<code>{}</code>{kind}", if place > 0 { ", " } else { "" }, text(&one.name));
+        put!(page, "<h3>{} ({})</h3>\n", why.text(), grouped(of.len() as u64));
+        let database = |one: &LeftOut| one.name.split('.').next().unwrap_or_default().to_owned();
+        let mut room = SHOWN;
+        for of_database in of.chunk_by(|one, other| database(one) == database(other)) {
+            let shown = &of_database[..of_database.len().min(room)];
+            room -= shown.len();
+            let count = counted(of_database.len() as u64, "collection");
+            match of_database.len() {
+                ..=FEW => put_names(page, shown),
+                _ => {
+                    put!(page, "<details><summary><b>{}</b>: {count}</summary>", text(&database(of_database[0])));
+                    put_names(page, shown);
+                    page.push_str("</details>\n");
+                }
+            }
         }
-        page.push_str("</p>\n");
         more(page, of.len());
     }
     page.push_str("</section>\n");
+}
+
+fn put_names(page: &mut String, left_out: &[&LeftOut]) {
+    page.push_str("<p class=\"names\">");
+    for (place, one) in left_out.iter().enumerate() {
+        let kind = one.kind.filter(|kind| !kind.is_copied());
+        let kind = kind.map_or(String::new(), |kind| format!(" <span class=\"faint\">{}</span>", kind.text()));
+        put!(page, "{}<code>{}</code>{kind}", if place > 0 { ", " } else { "" }, text(&one.name));
+    }
+    page.push_str("</p>\n");
 }
 
 fn collections(page: &mut String, report: &Report) {

@@ -417,7 +417,7 @@ async fn bind(context: &Context, servers: &Servers) -> Result<()> {
             filter: context.settings.filter.clone(),
             renames: context.settings.renames.clone(),
         }),
-        version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+        discovered_by: Some(env!("CARGO_PKG_VERSION").to_owned()),
         settings: [
             ("partition-size", size::show(context.settings.partition_size)),
             ("read-order", context.settings.read_order.word().to_owned()),

@@ -105,7 +105,7 @@ async fn a_page_is_replaced_as_the_job_goes_on_and_says_plainly_when_it_is_not_f
         ferry.run(&["step", step]).await.expect(0);
     }
     let early = page(&ferry, directory.path()).await?;
-    for text in ["Nothing is signed off with this report.", "at the step index", "Not done: index, verify, commit."] {
+    for text in ["Nothing is signed off with this report.", ", at the step index", "Not done: index, verify, commit."] {
         assert!(early.contains(text), "{text}: {early}");
     }
     for step in ["index", "verify", "commit"] {
