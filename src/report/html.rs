@@ -348,7 +348,8 @@ fn left_out(page: &mut String, report: &Report) {
             continue;
         }
         put!(page, "<h3>{} ({})</h3>\n", why.text(), grouped(of.len() as u64));
-        let database = |one: &LeftOut| one.name.split('.').next().unwrap_or_default().to_owned();
+        // Databases, which have no kind, stand side by side.
+        let database = |one: &LeftOut| one.kind.and(one.name.split('.').next()).unwrap_or_default().to_owned();
         let mut room = SHOWN;
         for of_database in of.chunk_by(|one, other| database(one) == database(other)) {
             let shown = &of_database[..of_database.len().min(room)];
@@ -356,6 +357,9 @@ fn left_out(page: &mut String, report: &Report) {
             let count = counted(of_database.len() as u64, "collection");
             match of_database.len() {
                 ..=FEW => put_names(page, shown),
+                _ if shown.is_empty() => {
+                    put!(page, "<p><b>{}</b>: {count}</p>\n", text(&database(of_database[0])));
+                }
                 _ => {
                     put!(page, "<details><summary><b>{}</b>: {count}</summary>", text(&database(of_database[0])));
                     put_names(page, shown);
@@ -428,9 +432,9 @@ fn collection(page: &mut String, one: &CollectionReport) {
 fn standing(one: &CollectionReport) -> (&'static str, &'static str) {
     match (one.status, &one.verify) {
         ("left out", _) => ("", "not copied"),
+        ("copied", _) if one.rejected > 0 => ("findings", "rejected"),
         ("copied", Some(verify)) if verify.status == "done" => ("done", "compared"),
         ("copied", Some(verify)) if verify.status == "findings" => ("findings", "differs"),
-        ("copied", _) if one.rejected > 0 => ("findings", "rejected"),
         (status, _) => (status, status),
     }
 }
