@@ -4,7 +4,7 @@ FEATURES = --features crash-points
 SHELL = bash
 
 .DEFAULT_GOAL := help
-.PHONY: help build check test aws-test demo demo-minio kill-test limit-test bench bench-quick bench-profile bench-filter bench-chunks clean cargo
+.PHONY: help build check test aws-test demo demo-minio kill-test limit-test many-test bench bench-quick bench-profile bench-filter bench-chunks clean cargo
 
 help: ## list the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,10 @@ kill-test: cargo ## copy 1,000,000 documents, killed at 15 random moments, and c
 
 limit-test: cargo ## measure for 30 seconds that a rate limit holds, with one worker and with three
 	MONGOFERRY_LONG_TESTS=1 $(CARGO) test $(FEATURES) --test integration a_rate_holds -- --nocapture --test-threads 1
+
+many-test: cargo ## 10,000 collections with 3 indexes each: time, memory, and the size of what is stored: a quarter of an hour
+	@infra/local/install.sh mongod >/dev/null
+	MONGOFERRY_LONG_TESTS=1 $(CARGO) test $(FEATURES) --test integration ten_thousand_collections -- --nocapture
 
 bench: cargo ## measure full copies beside what the target can insert at most and beside other tools: up to an hour
 	@infra/local/install.sh mongod >/dev/null

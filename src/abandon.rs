@@ -23,6 +23,7 @@ use crate::state::document::{Created, Replaced};
 use crate::state::keys;
 use crate::steps::balancer;
 use serde_json::json;
+use std::collections::BTreeMap;
 
 /// Gives the job up.
 ///
@@ -128,6 +129,8 @@ async fn mark(context: &Context, target: &Deployment) -> Result<JobRecord> {
                     name: context.settings.job.to_string(),
                     created: clock::wall(),
                     binding: None,
+                    discovered_by: None,
+                    settings: BTreeMap::new(),
                     abandoned: Some(clock::wall()),
                 };
                 if let Created::Mine(stored) = context.documents.create(keys::JOB, &job).await? {

@@ -19,6 +19,7 @@ use flags::{
 };
 use std::ffi::OsString;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::LazyLock;
 
 /// The newest version of a state document that this program writes and reads.
@@ -31,7 +32,7 @@ static VERSION: LazyLock<String> =
     LazyLock::new(|| format!("{} (state version {STATE_VERSION})", env!("CARGO_PKG_VERSION")));
 
 /// What is to be done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// Run one step, or all.
     Step(StepName),
@@ -44,6 +45,13 @@ pub enum Command {
     Status {
         /// As one JSON object.
         json: bool,
+    },
+    /// Print what a job comes to, or write it as a page.
+    Report {
+        /// As one JSON object, also where a page is written.
+        json: bool,
+        /// Where the page goes.
+        html: Option<PathBuf>,
     },
     /// List the jobs of a state store.
     Jobs,
@@ -69,7 +77,7 @@ pub enum Command {
 
 impl Command {
     /// Speaks to MongoDB, not only to the state store.
-    pub fn connects(self) -> bool {
+    pub fn connects(&self) -> bool {
         matches!(
             self,
             Command::Step(_) | Command::Check { .. } | Command::Abandon | Command::Rejected { retry: true, .. }
@@ -170,6 +178,12 @@ pub fn parse<I: IntoIterator<Item = OsString>>(arguments: I) -> Result<Parsed> {
             status.log.take_into(&mut raw);
             Command::Status { json: status.json }
         }
+        Commands::Report(report) => {
+            report.job.take_into(&mut raw);
+            report.store.take_into(&mut raw);
+            report.log.take_into(&mut raw);
+            Command::Report { json: report.json, html: report.html }
+        }
         Commands::Jobs(jobs) => {
             jobs.store.take_into(&mut raw);
             jobs.log.take_into(&mut raw);
@@ -268,6 +282,8 @@ enum Commands {
     Check(Box<CheckArguments>),
     /// Show how far a job is; reads the state store alone and changes nothing
     Status(StatusArguments),
+    /// Print what a job comes to, for whoever signs it off: as JSON, or as a page; reads the state store alone
+    Report(ReportArguments),
     /// List the jobs of a state store
     Jobs(JobsArguments),
     /// Show or change what limits a job while it runs, on whatever machine: rates, pause, resume
@@ -334,6 +350,24 @@ struct CheckArguments {
 #[command(next_line_help = true, after_help = SETTINGS_NOTE)]
 struct StatusArguments {
     /// Print one JSON object instead of text; docs/command-line.md describes it
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    job: JobFlag,
+    #[command(flatten)]
+    store: StoreFlags,
+    #[command(flatten)]
+    log: LogFlags,
+}
+
+#[derive(Args)]
+#[command(next_line_help = true, after_help = SETTINGS_NOTE)]
+struct ReportArguments {
+    /// Write one HTML page that needs nothing from outside, and print nothing unless --json is given too; a file that is there
+    /// is replaced
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    html: Option<PathBuf>,
+    /// Print one JSON object, which is what it does without --html; docs/report.md describes it
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -499,7 +533,8 @@ mod tests {
     #[test]
     fn help_texts() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/help");
-        for command in ["", "step", "check", "status", "jobs", "control", "start", "abandon", "rejected", "completions"]
+        for command in
+            ["", "step", "check", "status", "report", "jobs", "control", "start", "abandon", "rejected", "completions"]
         {
             let (name, words) =
                 if command.is_empty() { ("mongoferry", vec!["--help"]) } else { (command, vec![command, "--help"]) };

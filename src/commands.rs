@@ -15,6 +15,7 @@ use crate::model::step::Step;
 use crate::output;
 use crate::progress;
 use crate::rejected::{self, Retried};
+use crate::report;
 use crate::rotation;
 use crate::secrets::Secrets;
 use crate::start;
@@ -25,6 +26,7 @@ use crate::tasks;
 use crate::telemetry::{self, LogFormat};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How a command ended that did not fail.
@@ -58,7 +60,7 @@ async fn run_async(configuration: &Configuration) -> Result<Outcome> {
     let secrets = Secrets::default();
     let Some(settings) = stop.unless(secrets.settings(configuration)).await else { return Ok(Outcome::Yield) };
     let settings = settings?;
-    report(&settings);
+    log(&settings);
     if let Some(budget) = settings.time_budget {
         let stop = stop.clone();
         tasks::spawn(async move {
@@ -68,10 +70,11 @@ async fn run_async(configuration: &Configuration) -> Result<Outcome> {
     }
     let context = Context::open(settings, stop).await?;
     let run = Run { context: &context, configuration, secrets: &secrets };
-    match configuration.command() {
+    match configuration.command().clone() {
         Command::Step(step) => run_steps(&run, step).await,
         Command::Check { json } => show_check(&context, json).await,
         Command::Status { json } => show_status(&context, json).await,
+        Command::Report { json, html } => write_report(&context, json, html).await,
         Command::Jobs => list_jobs(&context).await,
         Command::Rejected { json, retry: false } => list_rejected(&context, json).await,
         Command::Rejected { json, retry: true } => retry_rejected(&run, json).await,
@@ -85,7 +88,7 @@ async fn run_async(configuration: &Configuration) -> Result<Outcome> {
 }
 
 /// Logs and shows progress from now on, as the settings say.
-fn report(settings: &Settings) {
+fn log(settings: &Settings) {
     telemetry::init(settings.log_format, settings.log_level);
     output::errors_as_json(settings.log_format == LogFormat::Json);
     if settings.log_format == LogFormat::Text && !settings.quiet {
@@ -184,6 +187,21 @@ async fn show_status(context: &Context, as_json: bool) -> Result<Outcome> {
         output::result_json(&value)?;
     } else {
         output::result_line(&text::whole(&status))?;
+    }
+    Ok(Outcome::Done)
+}
+
+async fn write_report(context: &Context, as_json: bool, html: Option<PathBuf>) -> Result<Outcome> {
+    let name = context.settings.job.to_string();
+    let Some(found) = report::read(&context.documents, &name).await? else {
+        return Err(abandon::unknown(context));
+    };
+    if let Some(file) = &html {
+        report::write(file, &report::page(&found))?;
+    }
+    if as_json || html.is_none() {
+        let value = serde_json::to_value(&found).map_err(|error| Error::internal(error.to_string()))?;
+        output::result_json(&value)?;
     }
     Ok(Outcome::Done)
 }

@@ -355,7 +355,7 @@ impl Defaults {
 }
 
 impl Resolver<'_> {
-    fn resolve(mut self, command: Command) -> Result<Settings> {
+    fn resolve(mut self, command: &Command) -> Result<Settings> {
         self.notice_ineffective_variables();
         let job = self.job(command)?;
         let state = self.parsed("state", parse_state)?;
@@ -538,10 +538,10 @@ impl Resolver<'_> {
     }
 
     /// Giving up a job is not done by default: the name has to be said somewhere.
-    fn job(&self, command: Command) -> Result<JobName> {
+    fn job(&self, command: &Command) -> Result<JobName> {
         match self.parsed("job", JobName::parse)? {
             Some(job) => Ok(job),
-            None if command == Command::Abandon => {
+            None if *command == Command::Abandon => {
                 Err(Error::bad_input("`abandon` wants to be told which job; name it with --job NAME"))
             }
             None => Ok(JobName::default()),
@@ -578,7 +578,7 @@ impl Resolver<'_> {
 
     /// A cluster is its config servers and all its shards, in place of a source; to abandon a job the config servers are
     /// enough. Beside a source they go with a mongos, which nobody can tell before it answers.
-    fn cluster(&mut self, command: Command, has_source: bool) -> Result<Option<ClusterUris>> {
+    fn cluster(&mut self, command: &Command, has_source: bool) -> Result<Option<ClusterUris>> {
         let config = self.connection_string("source-config")?;
         let mut shards = Vec::new();
         let given = self.layers.given("source-shard");
@@ -589,7 +589,7 @@ impl Resolver<'_> {
         match (self.layers.given("source-config"), given) {
             (None, None) => Ok(None),
             _ if has_source => Ok(Some(ClusterUris { config, shards })),
-            (Some(given), _) if !has_shards && command != Command::Abandon => {
+            (Some(given), _) if !has_shards && *command != Command::Abandon => {
                 Err(given.refuse("goes with --source-shard for each shard of that cluster"))
             }
             (None, Some(given)) => {

@@ -60,6 +60,7 @@ pub mod progress;
 pub mod random;
 pub mod redact;
 pub mod rejected;
+pub mod report;
 pub mod rotation;
 pub mod secrets;
 pub mod source;

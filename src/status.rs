@@ -27,6 +27,7 @@ use crate::model::step::Step;
 use crate::model::work::{Building, Work, WorkStatus};
 use crate::process;
 use crate::state::document::Documents;
+use crate::state::keys;
 use crate::state::rejects::Repair;
 use reader::{Catalog, Facts, LaneFacts, Listed, UnitFacts, Units};
 use serde::Serialize;
@@ -117,6 +118,9 @@ pub struct StepStatus {
     pub summary: String,
     /// How many collections it is through with, for copy, index and verify.
     pub collections: Option<Part>,
+    /// How often it, or any of its parts, was claimed, and how many parts were.
+    #[serde(skip)]
+    pub claims: Part,
 }
 
 /// So many of so many.
@@ -174,6 +178,29 @@ pub struct NamespaceStatus {
     /// What is left of it.
     #[serde(skip)]
     left: Moved,
+    /// Its place in the catalog.
+    #[serde(skip)]
+    pub ordinal: Ordinal,
+    /// What its partitions and repairs have moved.
+    #[serde(skip)]
+    pub counts: Counts,
+    /// Its share of index.
+    #[serde(skip)]
+    pub index: Option<Share>,
+    /// Its share of verify.
+    #[serde(skip)]
+    pub verify: Option<Share>,
+}
+
+/// How one collection's share of a step stands.
+#[derive(Debug, Clone)]
+pub struct Share {
+    /// As a step's.
+    pub status: &'static str,
+    /// When it was first claimed.
+    pub started: String,
+    /// When it was done.
+    pub finished: Option<String>,
 }
 
 /// A lane.
@@ -242,6 +269,18 @@ pub struct OplogStatus {
     pub seconds_left: Option<u64>,
     /// By how many seconds it did when the checkpoint was captured.
     pub seconds_at_checkpoint: u64,
+}
+
+impl Units {
+    fn share(&self, step: Step, ordinal: Ordinal) -> Option<Share> {
+        let unit = self.units.get(&keys::unit(step, ordinal))?;
+        let (started, finished) = (unit.started.clone(), unit.finished.clone());
+        Some(Share { status: unit.standing.word(), started, finished })
+    }
+
+    fn claims(&self) -> Part {
+        Part { done: self.units.values().map(|unit| unit.epoch as usize).sum(), total: self.units.len() }
+    }
 }
 
 impl Status {
@@ -320,8 +359,8 @@ fn status(name: &str, facts: Facts<'_>) -> Status {
     let (mut status, error) = job_status(&all, is_committed, is_abandoned, failure.as_ref());
     let (findings, notes) = remarks(&facts);
     let is_done = |step| steps.get(&step).is_some_and(|work| work.status == WorkStatus::Done);
-    let is_prepared = is_done(Step::Prepare);
-    let namespaces = catalog.map_or_else(Vec::new, |catalog| namespaces(catalog, lanes, &rejects.repairs, is_prepared));
+    let parts = Parts { is_prepared: is_done(Step::Prepare), index, verify };
+    let namespaces = catalog.map_or_else(Vec::new, |catalog| namespaces(catalog, lanes, &rejects.repairs, &parts));
     let is_copied = is_done(Step::Copy);
     let left: Moved = namespaces.iter().map(|namespace| namespace.left).sum();
     let mut lane_statuses: Vec<LaneStatus> = lanes.iter().map(lane_status).collect();
@@ -556,6 +595,18 @@ fn step_status(step: Step, facts: &Facts<'_>, namespaces: &[NamespaceStatus]) ->
         Step::Verify => unit(facts.verify),
         _ => Vec::new(),
     };
+    let claims = match step {
+        Step::Copy => {
+            let claimed = || facts.lanes.iter().filter_map(|lane| lane.work.as_ref());
+            Part { done: claimed().map(|work| work.lease.epoch.0 as usize).sum(), total: claimed().count() }
+        }
+        Step::Index => facts.index.claims(),
+        Step::Verify => facts.verify.claims(),
+        _ => facts
+            .steps
+            .get(&step)
+            .map_or(Part { done: 0, total: 0 }, |work| Part { done: work.lease.epoch.0 as usize, total: 1 }),
+    };
     let first_part = parts.iter().map(|(_, started)| started.clone()).min();
     let collections = facts.catalog.and_then(|catalog| collections(step, facts, catalog, namespaces));
     if let Some(work) = facts.steps.get(&step) {
@@ -566,6 +617,7 @@ fn step_status(step: Step, facts: &Facts<'_>, namespaces: &[NamespaceStatus]) ->
             finished: work.finished.clone(),
             summary: work.progress.summary.clone(),
             collections,
+            claims,
         };
     }
     let standings: Vec<Standing> = parts.into_iter().map(|(standing, _)| standing).collect();
@@ -581,6 +633,7 @@ fn step_status(step: Step, facts: &Facts<'_>, namespaces: &[NamespaceStatus]) ->
         finished: None,
         summary: String::new(),
         collections,
+        claims,
     }
 }
 
@@ -614,11 +667,18 @@ struct Copied<'a> {
     is_open: bool,
 }
 
+/// What is known of the steps beside copy.
+struct Parts<'a> {
+    is_prepared: bool,
+    index: &'a Units,
+    verify: &'a Units,
+}
+
 fn namespaces(
     catalog: &Catalog,
     lanes: &[LaneFacts<'_>],
     repairs: &[Repair],
-    is_prepared: bool,
+    parts: &Parts<'_>,
 ) -> Vec<NamespaceStatus> {
     let mut copied: HashMap<Ordinal, Copied<'_>> = HashMap::new();
     for lane in lanes {
@@ -640,12 +700,15 @@ fn namespaces(
     }
     let nothing = Copied::default();
     let shown = |entry: &Listed| {
-        let mut shown = namespace(entry, copied.get(&entry.ordinal).unwrap_or(&nothing), is_prepared);
+        let mut shown = namespace(entry, copied.get(&entry.ordinal).unwrap_or(&nothing), parts.is_prepared);
         for repair in repairs.iter().filter(|repair| repair.namespace.shown() == entry.namespace) {
             shown.written += repair.counts.written;
             shown.written_bytes += repair.counts.written_bytes;
             shown.rejected = shown.rejected.saturating_sub(repair.ids.len() as u64);
+            shown.counts += repair.counts;
         }
+        shown.index = parts.index.share(Step::Index, entry.ordinal);
+        shown.verify = parts.verify.share(Step::Verify, entry.ordinal);
         shown
     };
     catalog.namespaces.iter().map(shown).collect()
@@ -678,5 +741,9 @@ fn namespace(entry: &Listed, copied: &Copied<'_>, is_prepared: bool) -> Namespac
         partitions: copied.partitions,
         finished: copied.finished,
         left,
+        ordinal: entry.ordinal,
+        counts: copied.counts,
+        index: None,
+        verify: None,
     }
 }

@@ -34,8 +34,8 @@ impl Configuration {
     }
 
     /// What is to be done.
-    pub fn command(&self) -> Command {
-        self.command
+    pub fn command(&self) -> &Command {
+        &self.command
     }
 
     /// The references to secrets among it; none for a command that connects to nothing.
@@ -66,6 +66,6 @@ impl Configuration {
     /// Bad input for whatever will not do.
     pub fn settings(&self, contents: &Contents) -> Result<Settings> {
         let Self { command, layers, defaults } = self;
-        Resolver { layers, contents, notices: Vec::new(), defaults }.resolve(*command)
+        Resolver { layers, contents, notices: Vec::new(), defaults }.resolve(command)
     }
 }

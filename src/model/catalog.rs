@@ -189,9 +189,27 @@ impl CatalogEntry {
         seconds(&self.options).is_some() || self.indexes.iter().any(|index| seconds(index).is_some())
     }
 
+    /// The same in about half the memory: a map that has grown, as one that was read has, keeps room for more. Thousands of
+    /// collections have tens of thousands of small ones.
+    #[must_use]
+    pub fn compact(self) -> Self {
+        let indexes = self.indexes.into_iter().map(compact).collect();
+        Self { options: compact(self.options), indexes, ..self }
+    }
+
     /// The indexes that have to be built: all but the one on `_id` and a clustered one, which come with the collection.
     pub fn secondary_indexes(&self) -> impl Iterator<Item = &Value> {
         self.indexes.iter().filter(|index| !super::index::is_implicit(index))
+    }
+}
+
+fn compact(value: Value) -> Value {
+    match value {
+        Value::Array(values) => Value::Array(values.into_iter().map(compact).collect()),
+        Value::Object(fields) => {
+            Value::Object(fields.into_iter().map(|(name, value)| (name, compact(value))).collect())
+        }
+        other => other,
     }
 }
 

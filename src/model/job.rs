@@ -35,6 +35,12 @@ pub struct JobRecord {
     pub created: String,
     /// What it is bound to; `None` when it was abandoned before it was discovered.
     pub binding: Option<Binding>,
+    /// The version of the program that discovered it. None in documents of before it was written down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub discovered_by: Option<String>,
+    /// What else it was discovered with, as flags are named and written: for people.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, String>,
     /// When it was abandoned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub abandoned: Option<String>,

@@ -356,7 +356,10 @@ impl SourceModes<'_> {
             let databases: BTreeSet<String> = self.visible.iter().cloned().chain(self.copied.databases()).collect();
             let databases = On::Databases(databases.into_iter().collect());
             needs.push(need(&["listCollections"], databases, "to see what there is"));
-            needs.push(need(&["find", "listIndexes", "collStats"], self.copied.on(), "to read what is copied"));
+            needs.push(need(&["find", "listIndexes"], self.copied.on(), "to read what is copied"));
+            if part == SourcePart::Mongos {
+                needs.push(need(&["collStats"], self.copied.on(), "to know how large it is"));
+            }
             if self.is_everything {
                 needs.push(wish(
                     &["listDatabases"],

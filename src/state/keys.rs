@@ -46,6 +46,11 @@ pub fn catalog_page(attempt: &str, page: u32) -> String {
     format!("catalog/{attempt}/{page:05}.json")
 }
 
+/// A page of what that attempt found and does not copy.
+pub fn left_out_page(attempt: &str, page: u32) -> String {
+    format!("catalog/{attempt}/left-out-{page:05}.json")
+}
+
 /// A page of a collection's chunks, as one attempt of discover wrote it.
 pub fn chunk_page(attempt: &str, ordinal: Ordinal, page: u32) -> String {
     format!("chunks/{attempt}/{:06}-{page:05}.json", ordinal.0)

@@ -196,6 +196,9 @@ pub(super) struct Units {
 pub(super) struct UnitFacts {
     pub standing: Standing,
     pub started: String,
+    pub finished: Option<String>,
+    /// How often it was claimed.
+    pub epoch: u64,
     pub findings: Vec<Finding>,
     pub notes: Vec<Note>,
     pub namespace: Namespace,
@@ -279,7 +282,11 @@ impl Reader {
 
     async fn catalog(&self) -> Result<Option<Catalog>> {
         let Some(head) = self.value::<CatalogHead>(keys::CATALOG).await? else { return Ok(None) };
-        let namespaces = pages::read_catalog(&self.documents).await?.into_iter().map(Listed::of).collect();
+        let mut namespaces = Vec::with_capacity(head.namespaces as usize);
+        for page in 0..head.pages {
+            namespaces
+                .extend(pages::read_catalog_page(&self.documents, &head, page).await?.into_iter().map(Listed::of));
+        }
         Ok(Some(Catalog { documents: head.documents, bytes: head.bytes, namespaces }))
     }
 
@@ -323,8 +330,9 @@ impl Reader {
             let Some(work) = work else { continue };
             let standing = Standing::of(&work);
             let UnitProgress { findings, notes, namespace, building, .. } = work.progress;
-            let started = work.started;
-            units.units.insert(key, UnitFacts { standing, started, findings, notes, namespace, building });
+            let (started, finished, epoch) = (work.started, work.finished, work.lease.epoch.0);
+            let facts = UnitFacts { standing, started, finished, epoch, findings, notes, namespace, building };
+            units.units.insert(key, facts);
         }
         units.is_settled = step == Step::Index && is_done;
         Ok(())

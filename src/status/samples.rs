@@ -1,6 +1,8 @@
 //! Made-up statuses, for tests of whatever shows one.
 
-use super::{Amounts, JobStatus, NamespaceStatus, Status, StepStatus};
+use super::{Amounts, JobStatus, NamespaceStatus, Part, Status, StepStatus};
+use crate::model::catalog::Ordinal;
+use crate::model::counts::Counts;
 use crate::model::namespace::Namespace;
 use crate::model::speed::Moved;
 use crate::model::step::Step;
@@ -14,6 +16,7 @@ pub fn status() -> Status {
         finished: None,
         summary: String::new(),
         collections: None,
+        claims: Part { done: 0, total: 0 },
     };
     Status {
         job: "sample".to_owned(),
@@ -53,5 +56,9 @@ pub fn namespace(collection: &str, estimated_bytes: u64) -> NamespaceStatus {
         partitions: 1,
         finished: 0,
         left: Moved { documents: estimated_bytes / 10, bytes: estimated_bytes },
+        ordinal: Ordinal(0),
+        counts: Counts::default(),
+        index: None,
+        verify: None,
     }
 }

@@ -17,14 +17,15 @@ use crate::error::{Error, Result};
 use crate::model::bson_order::compare_documents;
 use crate::model::catalog::{CatalogEntry, CollectionKind, OrderFacts, Ordinal, Part, option_differences};
 pub use crate::model::check::names;
-use crate::model::check::{Check, Row, Table, Verdict};
+use crate::model::check::{Check, Row, Table, Verdict, of_names};
 use crate::model::choice::{CheckpointMode, CreateIndex, Order, ReadOrder, ReadThrough};
 use crate::model::chunk_map::ChunkMap;
 use crate::model::cursor::Key;
 use crate::model::finding::{Finding, Note};
 use crate::model::index::{self, Held, index_differences};
 use crate::model::job::{Binding, CheckpointMap, JobRecord, Optime};
-use crate::model::namespace::Namespace;
+use crate::model::left_out::LeftOut;
+use crate::model::namespace::{Namespace, SPECIAL_DATABASES};
 use crate::model::step::Step;
 use crate::model::view;
 use crate::model::work::StepProgress;
@@ -36,7 +37,8 @@ use crate::mongo::failure::Side;
 use crate::mongo::{correlation, split};
 use crate::source::Source;
 use crate::state::document::Created;
-use crate::state::{chunks, keys, pages, probe};
+use crate::state::pages::{self, CatalogHead, CatalogWriter};
+use crate::state::{chunks, keys, probe};
 use crate::{clock, random};
 use futures_util::future::try_join_all;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -84,24 +86,25 @@ async fn discover(context: &Context, servers: &Servers, claim: &Claim<StepProgre
         balancer::still_source(context, &servers.source, claim).await?;
     }
     let checkpoints = capture(context, &servers.source).await?;
-    let selection = (&context.settings.filter, &context.settings.renames);
-    let head = match context.documents.read::<pages::CatalogHead>(keys::CATALOG).await? {
-        Some(head) => {
-            let entries = pages::read_catalog(&context.documents).await?;
-            warnings.extend(passed(context, check::of_listing(context, servers, &entries).await?)?);
-            head.value
-        }
-        None => {
-            let attempt = random::random_id();
-            let entries = list(context, servers, &attempt).await?;
-            warnings.extend(passed(context, check::of_listing(context, servers, &entries).await?)?);
-            pages::write_catalog(&context.documents, &attempt, selection, &entries).await?
-        }
+    let named_already = context.documents.read::<CatalogHead>(keys::CATALOG).await?;
+    let is_named = named_already.is_some();
+    let listed = match named_already {
+        Some(head) => head.value,
+        None => list(context, servers, &random::random_id()).await?,
+    };
+    let mut entries = pages::read_entries(&context.documents, &listed).await?;
+    warnings.extend(passed(context, check::of_listing(context, servers, &entries).await?)?);
+    let head = match is_named {
+        true => listed.clone(),
+        false => pages::name_catalog(&context.documents, &listed).await?,
     };
     // A run that was killed between catalog and binding has listed another selection than this one was asked for.
     context.check_selection(&head.filter, &head.renames)?;
     bind(context, servers).await?;
-    let entries = pages::read_catalog(&context.documents).await?;
+    if head.attempt != listed.attempt {
+        // Another run was faster.
+        entries = pages::read_entries(&context.documents, &head).await?;
+    }
     if named == Named::ByMachine {
         warnings.extend(crowded(context, servers).await);
     }
@@ -195,8 +198,9 @@ fn without_checkpoint(source: &Deployment) -> Error {
     Error::state(format!("checkpoint.json has no checkpoint of {}; use another --job", source.identity.set_name))
 }
 
-/// Lists the namespaces that the filter lets through, with what is known about each.
-async fn list(context: &Context, servers: &Servers, attempt: &str) -> Result<Vec<CatalogEntry>> {
+/// Lists the namespaces that the filter lets through, with what is known about each, and what is left out: on pages, which
+/// are written as they become full.
+async fn list(context: &Context, servers: &Servers, attempt: &str) -> Result<CatalogHead> {
     let source = &servers.source;
     // What is read in the order of the disk may come twice, and on a sharded target the second one to another shard. And a
     // mongos has no disk.
@@ -208,10 +212,34 @@ async fn list(context: &Context, servers: &Servers, attempt: &str) -> Result<Vec
         )));
     }
     let all = listing::all(source).await?;
-    let wanted = all.into_values().filter(|found| context.settings.filter.lets_through(&found.listed.namespace));
+    let lets_through = |found: &Found| context.settings.filter.lets_through(&found.listed.namespace);
+    let (wanted, others): (Vec<Found>, Vec<Found>) = all.into_values().partition(lets_through);
+    let names: Vec<Namespace> = wanted.iter().map(|found| found.listed.namespace.clone()).collect();
+    // What a slip of the pen asks for is told before thousands of collections are looked at.
+    let mut looked = Table::default();
+    let on_target = catalog::databases(&servers.target).await?;
+    looked.extend(of_names(&context.settings.filter, &context.settings.renames, &names, &on_target));
+    passed(context, looked)?;
+    let left_out = left_out(source, &others).await?;
+    drop(others);
     let memory = if is_by_id { None } else { correlation::memory(&source.shards[0].deployment).await? };
     let entry = |(found, number)| entry(context, source, (attempt, Ordinal(number)), memory, found);
-    stream::iter(wanted.zip(0..).map(entry)).buffered(PARALLEL).try_collect().await
+    let selection = (&context.settings.filter, &context.settings.renames);
+    let mut writer = CatalogWriter::new(&context.documents, attempt, selection);
+    let mut entries = stream::iter(wanted.into_iter().zip(0..).map(entry)).buffered(PARALLEL);
+    while let Some(entry) = entries.try_next().await? {
+        writer.add(entry).await?;
+    }
+    drop(entries);
+    writer.finish(&left_out).await
+}
+
+/// What there is on the source and is not copied: for people, and decides nothing.
+async fn left_out(source: &Source, others: &[Found]) -> Result<Vec<LeftOut>> {
+    let databases = catalog::databases(&source.shards[0].deployment).await?;
+    let special = databases.iter().filter(|name| SPECIAL_DATABASES.contains(&name.as_str()));
+    let collections = others.iter().filter_map(|found| LeftOut::collection(&found.listed.namespace, found.listed.kind));
+    Ok(collections.chain(special.map(|name| LeftOut::database(name))).collect())
 }
 
 async fn entry(
@@ -373,6 +401,13 @@ async fn bind(context: &Context, servers: &Servers) -> Result<()> {
             filter: context.settings.filter.clone(),
             renames: context.settings.renames.clone(),
         }),
+        discovered_by: Some(env!("CARGO_PKG_VERSION").to_owned()),
+        settings: [
+            ("partition-size", size::show(context.settings.partition_size)),
+            ("read-order", context.settings.read_order.word().to_owned()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into(),
         abandoned: None,
     };
     match context.documents.create(keys::JOB, &job).await? {

@@ -315,7 +315,7 @@ async fn a_missing_right_shows_before_anything_is_changed_or_does_what_is_docume
     }
     // Without these it does not.
     for (number, missing) in
-        ["listCollections", "listIndexes", "collStats", "find", "oplog.rs", "transactions"].into_iter().enumerate()
+        ["listCollections", "listIndexes", "find", "oplog.rs", "transactions"].into_iter().enumerate()
     {
         let name = format!("refused{number}");
         place.load(&name).await?;
