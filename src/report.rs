@@ -147,7 +147,7 @@ impl Found {
         let counts = namespace.counts;
         self.totals.collections += usize::from(has_documents);
         self.totals.not_copied += usize::from(!is_copied);
-        self.totals.copied += usize::from(namespace.status == "copied");
+        self.totals.copied += usize::from(has_documents && namespace.status == "copied");
         self.totals.indexes += secondary;
         self.totals.indexes_left_out += indexes_left_out;
         self.without_digest += usize::from(has_documents && counts.digest.is_none());

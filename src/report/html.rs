@@ -443,7 +443,7 @@ fn details(page: &mut String, one: &CollectionReport) {
     let mut line = |name: &str, value: &str| {
         put!(page, "{name:<9}{}\n", text(value));
     };
-    if one.kind.is_copied() {
+    if one.kind.has_documents() {
         line("digest", &one.digest.map_or("not known".to_owned(), |digest| digest.to_string()));
         line("size", &format!("{} bytes", grouped(one.bytes)));
         let (documents, bytes) = (grouped(one.estimated_documents), grouped(one.estimated_bytes));
