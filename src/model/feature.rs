@@ -1,7 +1,8 @@
 //! What a collection or an index uses that not every server has: since which version, or until which.
 
-use super::catalog::{CatalogEntry, CollectionKind, is_implicit};
+use super::catalog::{CatalogEntry, CollectionKind};
 use super::element::{elements, kind};
+use super::index::is_implicit;
 use super::server::Version;
 use serde_json::Value;
 

@@ -551,6 +551,8 @@ mod tests {
                 let modes = TargetModes {
                     copied,
                     existing: Existing::Drop,
+                    expiring: &[],
+                    capped: &[],
                     create_index: CreateIndex::Foreground,
                     checkpoint: Some(&checkpoints),
                     is_mongos,

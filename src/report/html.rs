@@ -3,9 +3,9 @@
 //!
 //! Whatever comes from a job passes through [`text`], which takes secrets out and escapes it: names may hold anything.
 
-use crate::model::catalog::is_implicit;
 use crate::model::finding::{Finding, Note};
 use crate::model::identity::Identity;
+use crate::model::index::is_implicit;
 use crate::model::left_out::{LeftOut, Why};
 use crate::model::report::{CollectionReport, Outcome, Report, StepReport, Totals, counted, grouped};
 use crate::redact::redact;

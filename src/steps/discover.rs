@@ -26,6 +26,7 @@ use crate::model::index::{self, Held, index_differences};
 use crate::model::job::{Binding, CheckpointMap, JobRecord, Optime};
 use crate::model::left_out::LeftOut;
 use crate::model::namespace::{Namespace, SPECIAL_DATABASES};
+use crate::model::size;
 use crate::model::step::Step;
 use crate::model::view;
 use crate::model::work::StepProgress;
