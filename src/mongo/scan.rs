@@ -144,6 +144,24 @@ impl Wanted {
         Ok(Some(if now.is_some() { Gone::Recreated } else { Gone::Dropped }))
     }
 
+    /// The last document in the order of the disk, which in a capped collection is that of insertion: its `_id`, and the
+    /// number of its record.
+    async fn last(&self) -> std::result::Result<Option<RawDocumentBuf>, DriverError> {
+        let mut command = rawdoc! {
+            "find": self.namespace.collection(),
+            "filter": {},
+            "sort": { "$natural": -1 },
+            "limit": 1,
+            "projection": { "_id": 1 },
+            "showRecordId": true,
+        };
+        self.complete(&mut command);
+        let mut last = None;
+        let cursor = self.source.cursor(self.namespace.db(), command, 1).await?;
+        cursor.for_each(|document| last = Some(document.to_owned())).await?;
+        Ok(last)
+    }
+
     fn failed(&self, error: &DriverError) -> Error {
         self.source.failed(error).during(format!("reading {}", self.namespace))
     }

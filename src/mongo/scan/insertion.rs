@@ -74,7 +74,7 @@ impl Insertion {
             return Ok(None);
         }
         if self.cursor.is_none() {
-            self.end = self.wanted.newest().await?;
+            self.end = self.wanted.last().await?.and_then(|last| Key::of(&last));
             self.cursor = Some(self.wanted.open_in_order().await?);
         }
         let Some(cursor) = &mut self.cursor else { return Ok(None) };
@@ -117,21 +117,5 @@ impl Wanted {
         };
         self.complete(&mut command);
         self.source.cursor(self.namespace.db(), command, self.reply_documents()).await
-    }
-
-    /// The `_id` of the newest document.
-    async fn newest(&self) -> std::result::Result<Option<Key>, DriverError> {
-        let mut command = rawdoc! {
-            "find": self.namespace.collection(),
-            "filter": {},
-            "sort": { "$natural": -1 },
-            "limit": 1,
-            "projection": { "_id": 1 },
-        };
-        self.complete(&mut command);
-        let mut newest = None;
-        let cursor = self.source.cursor(self.namespace.db(), command, 1).await?;
-        cursor.for_each(|document| newest = Key::of(document)).await?;
-        Ok(newest)
     }
 }

@@ -159,7 +159,7 @@ impl Natural {
     /// Whether what was the last record when the scan began was given.
     async fn has_reached_the_end(&mut self, token: &ResumeToken) -> std::result::Result<bool, DriverError> {
         if self.end.is_none() {
-            self.end = self.wanted.last_record().await?;
+            self.end = self.wanted.last().await?.and_then(|last| ResumeToken::new(&last).record());
         }
         Ok(match (self.end, token.record()) {
             (Some(end), Some(record)) => record >= end,
@@ -184,22 +184,5 @@ impl Wanted {
         }
         self.complete(&mut command);
         self.source.cursor(self.namespace.db(), command, self.reply_documents()).await
-    }
-
-    /// The number of the last record there is.
-    async fn last_record(&self) -> std::result::Result<Option<i64>, DriverError> {
-        let mut command = rawdoc! {
-            "find": self.namespace.collection(),
-            "filter": {},
-            "sort": { "$natural": -1 },
-            "limit": 1,
-            "projection": { "_id": 1 },
-            "showRecordId": true,
-        };
-        self.complete(&mut command);
-        let mut record = None;
-        let cursor = self.source.cursor(self.namespace.db(), command, 1).await?;
-        cursor.for_each(|last| record = ResumeToken::new(last).record()).await?;
-        Ok(record)
     }
 }
