@@ -528,6 +528,7 @@ mod tests {
             Copied::Databases(vec!["shop".into()]),
         ];
         let checkpoints = Namespace::new("mongoshake", "ckpt_default");
+        let (expiring, capped) = ([Namespace::new("shop", "a")], [Namespace::new("blog", "b")]);
         let mut all = Vec::new();
         for copied in &copied {
             for part in [SourcePart::Set, SourcePart::Shard, SourcePart::Mongos, SourcePart::Routing, SourcePart::Oplog]
@@ -551,8 +552,8 @@ mod tests {
                 let modes = TargetModes {
                     copied,
                     existing: Existing::Drop,
-                    expiring: &[],
-                    capped: &[],
+                    expiring: &expiring,
+                    capped: &capped,
                     create_index: CreateIndex::Foreground,
                     checkpoint: Some(&checkpoints),
                     is_mongos,
