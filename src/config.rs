@@ -21,9 +21,11 @@ use crate::model::choice::{
     Against, CheckpointMode, CreateIndex, Existing, OnConflict, Orphans, ReadOrder, ReadPreference, ReadThrough, Verify,
 };
 use crate::model::execution::StateMachineArn;
+use crate::model::filter::{Filter, Pattern};
 use crate::model::job_name::JobName;
 use crate::model::limit::{Quantity, RateLimits};
-use crate::model::namespace::{Filter, Namespace, Pattern, Renames};
+use crate::model::namespace::Namespace;
+use crate::model::renames::Renames;
 use crate::model::size;
 use crate::model::target_sharding::ShardingChoices;
 use crate::telemetry::LogFormat;

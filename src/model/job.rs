@@ -1,8 +1,9 @@
 //! A job: what it copies from where to where, and the checkpoint from which an incremental stream goes on.
 
 use super::choice::{CheckpointMode, ReadThrough};
+use super::filter::Filter;
 use super::identity::{Identity, MONGOS};
-use super::namespace::{Filter, Renames};
+use super::renames::Renames;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;

@@ -3,8 +3,9 @@
 
 use super::catalog::{CatalogEntry, Ordinal, is_by_id};
 use super::choice::Order;
-use super::namespace::{Namespace, Renames};
+use super::namespace::Namespace;
 use super::partition::{Range, ranges};
+use super::renames::Renames;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fmt;
