@@ -12,8 +12,11 @@ use crate::copy::ownerships::{Origin, Ownerships};
 use crate::copy::rejects::Rejects;
 use crate::driver;
 use crate::error::{Error, Result};
+use crate::model::catalog::Ordinal;
 use crate::model::counts::Counts;
 use crate::model::cursor::Key;
+use crate::model::dbref::DbRefs;
+use crate::model::document_filter::DocumentFilter;
 use crate::model::job::CheckpointMap;
 use crate::model::namespace::Namespace;
 use crate::model::partition::Range;
@@ -109,6 +112,10 @@ async fn retry_all(
         origins.push(Origin { deployment: shard.deployment.clone(), not_before, ownerships });
     }
     let prepared = pages::read_prepared(&context.documents).await?;
+    let mut filters: HashMap<Ordinal, DocumentFilter> = HashMap::new();
+    for entry in pages::read_catalog(&context.documents).await? {
+        filters.extend(entry.filter.map(|filter| (entry.ordinal, filter)));
+    }
     let writers = Writers::new(servers.target.clone(), None).map_err(|error| servers.target.failed(&error))?;
     let writers = Arc::new(writers);
     let mut retried = Retried { settled: 0, left: Vec::new() };
@@ -120,7 +127,8 @@ async fn retry_all(
         let mut deliveries = Vec::new();
         for origin in &origins {
             let lane = LaneName::planned(origin.deployment.identity.set_name.clone(), 0);
-            deliveries.push(delivery(context, servers, (&writers, claim), origin, lane, (&namespace, entry)).await?);
+            let what = (&namespace, entry, filters.get(&entry.ordinal));
+            deliveries.push(delivery(context, servers, (&writers, claim), origin, lane, what).await?);
         }
         for batch in batches(rejected) {
             let mut settlement = try_again(&deliveries, &batch, &twice).await?;
@@ -169,7 +177,7 @@ async fn delivery(
     (writers, claim): (&Arc<Writers>, &Arc<Claim<StepProgress>>),
     origin: &Origin,
     lane: LaneName,
-    (from, entry): (&Namespace, &PreparedEntry),
+    (from, entry, filter): (&Namespace, &PreparedEntry, Option<&DocumentFilter>),
 ) -> Result<Delivery<StepProgress>> {
     Ok(Delivery {
         source: origin.deployment.clone(),
@@ -180,6 +188,8 @@ async fn delivery(
         uuid: entry.uuid.clone(),
         locator: entry.locator()?,
         range: Range::default(),
+        filter: filter.cloned(),
+        dbrefs: DbRefs::of(from, &servers.bound()?.1.selection).map(Arc::new),
         ownership: origin.ownerships.of(entry.ordinal, &origin.deployment).await?,
         in_order: false,
         created: entry.created,
@@ -223,13 +233,13 @@ struct Tried {
 async fn try_again(deliveries: &[Delivery<StepProgress>], ids: &[Key], twice: &HashSet<Key>) -> Result<Tried> {
     let mut homes: HashMap<Key, Vec<(usize, RawDocumentBuf)>> = HashMap::new();
     for (home, delivery) in deliveries.iter().enumerate() {
-        let Delivery { source, from, not_before, ownership, .. } = delivery;
-        let found = read::documents_with(source, from, ids, Some(*not_before)).await;
+        let Delivery { source, from, filter, not_before, ownership, .. } = delivery;
+        let found = read::documents_with(source, from, filter.as_ref(), ids, Some(*not_before)).await;
         let found = found.map_err(|error| source.failed(&error).during(format!("reading {from}")))?;
         for (id, versions) in found {
             for version in versions {
                 if ownership.as_ref().map_or(Ok(true), |ownership| ownership.is_mine(&version))? {
-                    homes.entry(id.clone()).or_default().push((home, version));
+                    homes.entry(id.clone()).or_default().push((home, delivery.as_copied(version)));
                 }
             }
         }

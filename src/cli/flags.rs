@@ -106,6 +106,10 @@ pub(super) struct SelectionFlags {
     /// wins [default: none] [env: MONGOFERRY_RENAME]
     #[arg(long, value_name = "FROM:TO")]
     rename: Vec<String>,
+    /// Whether DBRefs in documents (`{$ref, $id}`, perhaps with `$db`) follow --rename [default: no] [env:
+    /// MONGOFERRY_RENAME_DBREFS]
+    #[arg(long, value_name = "YES/NO", value_parser = Suggested(layer::YES_NO))]
+    rename_dbrefs: Option<String>,
     /// Documents that a shard has and does not own: leave them out and count them, copy them, or stop at the first one
     /// [default: skip] [env: MONGOFERRY_ORPHANS]
     #[arg(long, value_name = "CHOICE", value_parser = Suggested(layer::ORPHANS))]
@@ -117,6 +121,7 @@ impl SelectionFlags {
         raw.set("include", &self.include);
         raw.set("exclude", &self.exclude);
         raw.set("rename", &self.rename);
+        raw.set("rename-dbrefs", &self.rename_dbrefs);
         raw.set("orphans", &self.orphans);
     }
 }

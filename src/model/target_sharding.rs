@@ -243,6 +243,7 @@ mod tests {
             bytes: 0,
             cuts: Vec::new(),
             order: Order::Id,
+            filter: None,
             parts: Vec::new(),
             sharding,
             disagreements: Vec::new(),

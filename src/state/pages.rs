@@ -6,12 +6,11 @@ use super::document::{Created, Document, Documents};
 use super::keys;
 use crate::error::{Error, Result};
 use crate::model::catalog::{CatalogEntry, Ordinal};
-use crate::model::filter::Filter;
+use crate::model::job::Selection;
 use crate::model::lane::PartitionRecord;
 use crate::model::locator::Locator;
 use crate::model::namespace::Namespace;
 use crate::model::plan::{LaneName, LaneSpec, PartitionSpec, Plan};
-use crate::model::renames::Renames;
 use crate::model::tail::Tail;
 use crate::model::target_sharding::TargetSharding;
 use serde::{Deserialize, Serialize};
@@ -26,10 +25,9 @@ pub const PAGE: usize = 500;
 pub struct CatalogHead {
     /// The attempt, which names its pages.
     pub attempt: String,
-    /// Which namespaces it lists.
-    pub filter: Filter,
-    /// Under which names they were checked to fit on the target.
-    pub renames: Renames,
+    /// What it lists, and under which names it was checked to fit on the target.
+    #[serde(flatten)]
+    pub selection: Selection,
     /// How many pages there are.
     pub pages: u32,
     /// How many namespaces are in them.
@@ -174,7 +172,7 @@ documents! {
 pub async fn write_catalog(
     documents: &Documents,
     attempt: &str,
-    (filter, renames): (&Filter, &Renames),
+    selection: &Selection,
     entries: &[CatalogEntry],
 ) -> Result<CatalogHead> {
     let mut pages = 0;
@@ -185,8 +183,7 @@ pub async fn write_catalog(
     let copied = || entries.iter().filter(|entry| entry.kind.is_copied());
     let head = CatalogHead {
         attempt: attempt.to_owned(),
-        filter: filter.clone(),
-        renames: renames.clone(),
+        selection: selection.clone(),
         pages,
         namespaces: entries.len() as u32,
         documents: copied().map(|entry| entry.documents).sum(),

@@ -9,6 +9,7 @@
 use super::balancer;
 use super::listing::{self, Found};
 use super::prepare::sharding;
+use super::transforms;
 use crate::claim::Claim;
 use crate::config::{CheckpointUri, Settings};
 use crate::context::{Context, Servers};
@@ -85,23 +86,25 @@ async fn discover(context: &Context, servers: &Servers, claim: &Claim<StepProgre
         balancer::still_source(context, &servers.source, claim).await?;
     }
     let checkpoints = capture(context, &servers.source).await?;
-    let selection = (&context.settings.filter, &context.settings.renames);
     let head = match context.documents.read::<pages::CatalogHead>(keys::CATALOG).await? {
         Some(head) => head.value,
         None => {
             let attempt = random::random_id();
             let entries = list(context, servers, &attempt).await?;
             check(context, &entries, &catalog::databases(&servers.target).await?)?;
+            transforms::check(context, servers, &entries).await?;
             sharding::decide(context, servers, &entries).await?;
-            pages::write_catalog(&context.documents, &attempt, selection, &entries).await?
+            pages::write_catalog(&context.documents, &attempt, &context.settings.selection(), &entries).await?
         }
     };
     // A run that was killed between catalog and binding has listed another selection than this one was asked for.
-    context.check_selection(&head.filter, &head.renames)?;
+    context.check_selection(&head.selection)?;
     bind(context, servers).await?;
     let entries = pages::read_catalog(&context.documents).await?;
     let crowded = if named == Named::ByMachine { crowded(context, servers).await } else { Vec::new() };
-    Ok(finished(&entries, &checkpoints, crowded, servers.target.is_mongos()))
+    let mut finished = finished(&entries, &checkpoints, crowded, servers.target.is_mongos());
+    finished.notes.extend(transforms::notes(&entries, &head.selection));
+    Ok(finished)
 }
 
 /// The checkpoints of all sources, captured now unless an earlier run has done so: the first ones win, since what was
@@ -209,6 +212,7 @@ async fn entry(
     found: Found,
 ) -> Result<CatalogEntry> {
     let Listed { namespace, uuid, kind, options } = found.listed.clone();
+    let filter = context.settings.filters.get(&namespace).cloned();
     let mut entry = CatalogEntry {
         ordinal,
         namespace,
@@ -220,6 +224,7 @@ async fn entry(
         bytes: 0,
         cuts: Vec::new(),
         order: if kind == CollectionKind::Capped { Order::Insertion } else { Order::Id },
+        filter,
         parts: Vec::new(),
         sharding: None,
         disagreements: Vec::new(),
@@ -411,8 +416,7 @@ async fn bind(context: &Context, servers: &Servers) -> Result<()> {
             source: servers.source.main.identity.clone(),
             shards: servers.source.shard_identities(),
             target: servers.target.identity.clone(),
-            filter: context.settings.filter.clone(),
-            renames: context.settings.renames.clone(),
+            selection: context.settings.selection(),
         }),
         abandoned: None,
     };
@@ -480,7 +484,13 @@ fn finished(
     });
     // They are about all of the job, and a note is about a namespace.
     let note = |text| entries.first().map(|entry| Note { namespace: entry.namespace.clone(), text });
-    let notes = of_transaction.into_iter().chain(unguarded).chain(crowded).filter_map(note).chain(baseless).collect();
+    let notes = of_transaction
+        .into_iter()
+        .chain(unguarded)
+        .chain(crowded)
+        .filter_map(note)
+        .chain(baseless)
+        .collect();
     let after: Vec<String> = checkpoints.stream_starts().values().map(ToString::to_string).collect();
     let checkpoint = match after.is_empty() {
         true => "no checkpoint".to_owned(),

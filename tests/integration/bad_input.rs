@@ -540,6 +540,48 @@ fn selections() -> Vec<Row> {
         row("a rename that makes a name too long", "step all --rename {db}:{wide}", 2, &["{db}.{long}", "at most 255"])
             .given([Given::Source("{db}.{long}")]),
         row(
+            "a filter that is no query",
+            "step all",
+            2,
+            &["`{db}.a` in [filters]", "{\"k\":{\"$foo\":1}}", "unknown operator: $foo", "correct it"],
+        )
+        .given([
+            Given::Source("{db}.a"),
+            Given::File("mongoferry.toml", "[filters]\n'{db}.a' = '{\"k\": {\"$foo\": 1}}'"),
+        ]),
+        row(
+            "a filter by distance, which is an order",
+            "step all",
+            2,
+            &["`{db}.a` in [filters]", "geoNear", "leave it out"],
+        )
+        .given([
+            Given::Source("{db}.a"),
+            Given::File("mongoferry.toml", "[filters]\n'{db}.a' = '{\"at\": {\"$near\": [1, 2]}}'"),
+        ]),
+        row(
+            "a filter by words, which has an index of its own",
+            "step all",
+            2,
+            &["`{db}.a` in [filters]", "leave it out"],
+        )
+        .given([
+            Given::Source("{db}.a"),
+            Given::File("mongoferry.toml", "[filters]\n'{db}.a' = '{\"$text\": {\"$search\": \"was\"}}'"),
+        ]),
+        row(
+            "a filter of what is not copied",
+            "step all --include {db},{db}_2 --exclude {db}.a",
+            2,
+            &["`{db}.a` in [filters]", "names nothing that is copied", "--exclude"],
+        )
+        .given([
+            Given::Source("{db}.a"),
+            Given::Source("{db}_2.a"),
+            Given::File("mongoferry.toml", "[filters]\n'{db}.a' = '{\"k\": 1}'"),
+        ])
+        .way_out("step all --include {db}"),
+        row(
             "databases that differ in case only",
             "step all --include {db},{db}_2 --rename {db}_2:{DB}",
             2,

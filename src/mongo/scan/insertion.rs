@@ -111,7 +111,7 @@ impl Wanted {
     async fn open_in_order(&self) -> std::result::Result<Cursor, DriverError> {
         let mut command = rawdoc! {
             "find": self.namespace.collection(),
-            "filter": {},
+            "filter": self.query(rawdoc! {}),
             "hint": { "$natural": 1 },
             "batchSize": self.reply_documents() as i32,
         };
@@ -119,11 +119,11 @@ impl Wanted {
         self.source.cursor(self.namespace.db(), command, self.reply_documents()).await
     }
 
-    /// The `_id` of the newest document.
+    /// The `_id` of the newest document that is wanted: another one would never come by.
     async fn newest(&self) -> std::result::Result<Option<Key>, DriverError> {
         let mut command = rawdoc! {
             "find": self.namespace.collection(),
-            "filter": {},
+            "filter": self.query(rawdoc! {}),
             "sort": { "$natural": -1 },
             "limit": 1,
             "projection": { "_id": 1 },

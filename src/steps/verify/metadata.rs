@@ -140,8 +140,8 @@ pub async fn compare(servers: &Servers, facts: &Facts, entry: &CatalogEntry, sou
 /// Those of listing.
 pub async fn compare_view(servers: &Servers, entry: &CatalogEntry, source: &SourceNow) -> Result<Metadata> {
     let (_, binding) = servers.bound()?;
-    let target = binding.renames.apply(&entry.namespace);
-    let expected = view::renamed(&entry.namespace, &entry.options, &binding.renames).map_err(Error::state)?;
+    let target = binding.selection.renames.apply(&entry.namespace);
+    let expected = view::renamed(&entry.namespace, &entry.options, &binding.selection.renames).map_err(Error::state)?;
     let texts = match catalog::collection(&servers.target, &target).await? {
         None => vec![format!("{target} is not on the target")],
         Some(now) if now.kind != CollectionKind::View => {
