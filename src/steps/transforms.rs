@@ -5,7 +5,6 @@ use crate::config::file::FILTERS;
 use crate::context::{Context, Servers};
 use crate::error::{Error, Result};
 use crate::model::catalog::{CatalogEntry, CollectionKind};
-use crate::model::choice::Order;
 use crate::model::finding::Note;
 use crate::model::job::Selection;
 use crate::mongo::document_filter;
@@ -46,14 +45,10 @@ pub async fn check(context: &Context, servers: &Servers, entries: &[CatalogEntry
             homes.push(servers.source.home(entry)?);
         }
         for home in homes {
-            // What is planned in another order than that of `_id` may have to be read in that one.
-            for order in if entry.order == Order::Natural { vec![Order::Natural, Order::Id] } else { vec![entry.order] }
-            {
-                if let Some(why) = document_filter::refused(home, &entry.documents_in(), filter, order).await? {
-                    return Err(Error::bad_input(format!(
-                        "the source does not take the filter {filter} of `{namespace}` in [{FILTERS}] as a query: {why}; correct it, or leave it out"
-                    )));
-                }
+            if let Some(why) = document_filter::refused(home, &entry.documents_in(), filter, entry.order).await? {
+                return Err(Error::bad_input(format!(
+                    "the source does not take the filter {filter} of `{namespace}` in [{FILTERS}] as a query: {why}; correct it, or leave it out"
+                )));
             }
         }
     }
