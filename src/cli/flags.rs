@@ -95,8 +95,8 @@ impl DeploymentFlags {
 #[derive(Args)]
 #[command(next_help_heading = "What is copied")]
 pub(super) struct SelectionFlags {
-    /// Copy only this: `db`, `db.*` (the same) or `db.collection`; repeated or comma-separated [default: everything] [env:
-    /// MONGOFERRY_INCLUDE]
+    /// Copy only this: `db`, `db.*` (the same) or `db.collection`, where `*` within a name stands for any characters; repeated
+    /// or comma-separated [default: everything] [env: MONGOFERRY_INCLUDE]
     #[arg(long, value_name = "NS")]
     include: Vec<String>,
     /// Do not copy this, whatever is included; written as for --include [default: nothing] [env: MONGOFERRY_EXCLUDE]

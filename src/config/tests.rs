@@ -430,7 +430,7 @@ fn bad_input() {
             "",
             &["tlsCAFile=other.pem", "leave one of them out"],
         ),
-        (&["step", "all", "--include", "shop.*.x"], &[], "", &["--include shop.*.x:", "a star stands only"]),
+        (&["step", "all", "--include", "shop.$*.x"], &[], "", &["--include shop.$*.x:", "collection's name"]),
         (&["step", "all", "--include", "a,,b"], &[], "", &["--include a,,b:", "database's name"]),
         (&["step", "all", "--include", "admin"], &[], "", &["--include admin:", "never copied"]),
         (&["step", "all", "--exclude", "a.$b"], &[], "", &["--exclude a.$b:", "collection's name"]),

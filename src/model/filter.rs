@@ -3,53 +3,100 @@
 //! Protects two things: nothing that belongs to the server or to the tools themselves is copied unasked
 //! ([`Filter::lets_through`]), and a typing error is found instead of silently copying less ([`Filter::unmatched_includes`]).
 
-use super::namespace::{Namespace, SPECIAL_DATABASES, SYSTEM_PREFIX, check_database};
+use super::namespace::{Namespace, ON_REQUEST, SPECIAL_DATABASES, SYSTEM_PREFIX, check_database};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// A database with all that is in it, or one collection. `db` and `db.*` mean, and are shown as, the same.
+/// Namespaces by their names: a database with all that is in it, or collections. In either part of a name `*` stands for any
+/// characters, or none. `db` and `db.*` mean, and are shown as, the same.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Pattern {
-    /// All collections of this database, with those to come.
+    /// All collections of the databases of this name, with those to come.
     Database(String),
-    /// One collection.
+    /// The collections of this name.
     Collection(Namespace),
 }
 
+/// What stands for any characters. One that is in a name cannot be told from it, so it stands for itself as well.
+const ANY: char = '*';
+
 impl Pattern {
-    /// From `db`, `db.*` or `db.collection`. There are no other wildcards.
+    /// From `db`, `db.*` or `db.collection`, with stars in either part.
+    ///
+    /// # Errors
+    /// What no name could be.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let pattern = match text.split_once('.') {
-            None | Some((_, "*")) => Pattern::Database(text.strip_suffix(".*").unwrap_or(text).to_owned()),
-            Some((db, collection)) => Pattern::Collection(Namespace::new(db, collection)),
-        };
-        // A star is possible in a collection's name, but whoever writes one here means a wildcard.
-        if pattern.to_string().contains('*') {
-            return Err(format!("`{text}`: a star stands only for all collections of a database, as in `db.*`"));
+        // Two stars in a row say no more than one, and two ways to write a pattern are one.
+        let mut text = text.to_owned();
+        while text.contains("**") {
+            text = text.replace("**", "*");
         }
-        match &pattern {
-            Pattern::Database(db) => check_database(db)?,
-            Pattern::Collection(namespace) => namespace.check()?,
+        let (db, collection) = text.split_once('.').unwrap_or((&text, "*"));
+        check_database(&stand_in(db))?;
+        if collection == "*" {
+            return Ok(Pattern::Database(db.to_owned()));
         }
-        Ok(pattern)
+        let namespace = Namespace::new(db, collection);
+        Namespace::new(stand_in(db), stand_in(collection)).check()?;
+        Ok(Pattern::Collection(namespace))
     }
 
     /// Whether the namespace is meant.
     pub fn matches(&self, namespace: &Namespace) -> bool {
         match self {
-            Pattern::Database(db) => db == namespace.db(),
-            Pattern::Collection(one) => one == namespace,
+            Pattern::Database(db) => fits(db, namespace.db()),
+            Pattern::Collection(one) => {
+                fits(one.db(), namespace.db()) && fits(one.collection(), namespace.collection())
+            }
         }
     }
 
-    /// Means only what is never copied.
-    pub fn is_special(&self) -> bool {
+    /// Whether it has stars.
+    pub fn has_wildcards(&self) -> bool {
+        match self {
+            Pattern::Database(db) => db.contains(ANY),
+            Pattern::Collection(namespace) => namespace.db().contains(ANY) || namespace.collection().contains(ANY),
+        }
+    }
+
+    /// Means only what is never copied, or what is copied only when it is named.
+    fn is_special(&self) -> bool {
         match self {
             Pattern::Database(db) => SPECIAL_DATABASES.contains(&db.as_str()),
             Pattern::Collection(namespace) => namespace.is_special(),
         }
     }
+
+    /// Whether it names a collection that is copied only when it is named.
+    fn requests(&self) -> Option<&Namespace> {
+        match self {
+            Pattern::Collection(namespace) if namespace.is_on_request() && !self.has_wildcards() => Some(namespace),
+            _ => None,
+        }
+    }
+}
+
+/// A name that a pattern would mean, for the rules of names.
+fn stand_in(pattern: &str) -> String {
+    let begins = if pattern.starts_with(ANY) { "x" } else { "" };
+    format!("{begins}{}", pattern.replace(ANY, ""))
+}
+
+/// Whether a name is what a pattern says.
+fn fits(pattern: &str, name: &str) -> bool {
+    let Some((first, rest)) = pattern.split_once(ANY) else { return pattern == name };
+    let (middle, last) = rest.rsplit_once(ANY).unwrap_or(("", rest));
+    let Some(mut name) = name.strip_prefix(first).and_then(|name| name.strip_suffix(last)) else { return false };
+    // Each part at the first place where it is: that leaves the most for those after it.
+    middle.split(ANY).all(|part| match name.split_once(part) {
+        _ if part.is_empty() => true,
+        Some((_, after)) => {
+            name = after;
+            true
+        }
+        None => false,
+    })
 }
 
 impl fmt::Display for Pattern {
@@ -75,7 +122,7 @@ impl From<Pattern> for String {
     }
 }
 
-/// What is copied: everything, or what is included, less what is excluded, less what is special.
+/// What is copied: everything, or what is included, less what is excluded, less what is special and was not named.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Filter {
@@ -85,13 +132,14 @@ pub struct Filter {
 
 impl Filter {
     /// The patterns are sorted and said once, so that two ways to write a filter are one filter. An include of what is
-    /// never copied is refused.
+    /// never copied is refused, and one of what has to be named that does not name it.
     pub fn new(mut include: Vec<Pattern>, mut exclude: Vec<Pattern>) -> Result<Self, String> {
-        if let Some(special) = include.iter().find(|pattern| pattern.is_special()) {
+        let special = |pattern: &&Pattern| pattern.is_special() && pattern.requests().is_none();
+        if let Some(special) = include.iter().find(special) {
             return Err(format!(
-                "`{special}` is never copied, as the databases {} and collections `{SYSTEM_PREFIX}*` are not; take it \
-                 out of the includes",
-                SPECIAL_DATABASES.join(", ")
+                "`{special}` is never copied, as the databases {} and collections `{SYSTEM_PREFIX}*` are not, but for collections of {} that are included by their full names; take it out of the includes",
+                SPECIAL_DATABASES.join(", "),
+                ON_REQUEST.join(" and ")
             ));
         }
         for patterns in [&mut include, &mut exclude] {
@@ -113,10 +161,19 @@ impl Filter {
 
     /// Whether the namespace is copied.
     pub fn lets_through(&self, namespace: &Namespace) -> bool {
-        if namespace.is_special() || self.exclude.iter().any(|pattern| pattern.matches(namespace)) {
+        if self.exclude.iter().any(|pattern| pattern.matches(namespace)) {
             return false;
         }
+        if namespace.is_special() {
+            return self.include.iter().any(|pattern| pattern.requests() == Some(namespace));
+        }
         self.include.is_empty() || self.include.iter().any(|pattern| pattern.matches(namespace))
+    }
+
+    /// Whether something of this database may be copied: of a special one only what is included by its full name.
+    pub fn asks_for(&self, db: &str) -> bool {
+        !SPECIAL_DATABASES.contains(&db)
+            || self.include.iter().filter_map(Pattern::requests).any(|namespace| namespace.db() == db)
     }
 
     /// The includes that let none of these namespaces through: a typing error, or all of it is excluded.
@@ -158,7 +215,7 @@ mod tests {
 
     #[test]
     fn filters() {
-        let table: [(&[&str], &[&str], &str, bool); 14] = [
+        let table: &[(&[&str], &[&str], &str, bool)] = &[
             (&[], &[], "shop.orders", true),
             (&["shop"], &[], "shop.orders", true),
             (&["shop.*"], &[], "shop.orders", true),
@@ -173,18 +230,47 @@ mod tests {
             (&[], &[], "mongoferry.jobs", false),
             (&["shop"], &[], "shop.system.views", false),
             (&["shop"], &[], "shop.systematic", true),
+            (&["shop.log_*"], &[], "shop.log_2026.11", true),
+            (&["shop.log_*"], &[], "shop.log_", true),
+            (&["shop.log_*"], &[], "shop.old_log_1", false),
+            (&["tenant_*.orders"], &[], "tenant_7.orders", true),
+            (&["tenant_*.orders"], &[], "tenant_7.orders.old", false),
+            (&["tenant_*.orders"], &[], "tenant_7.x.orders", false),
+            (&["tenant_*"], &["*.tmp*"], "tenant_7.any.thing", true),
+            (&["tenant_*"], &["*.tmp*"], "tenant_7.tmp1", false),
+            (&["*.*a*b*"], &[], "x.cacbc", true),
+            (&["*.*a*b*"], &[], "x.cbca", false),
+            (&["shop.ab*ba"], &[], "shop.aba", false),
+            (&["*"], &[], "shop.orders", true),
+            (&["*", "*.*"], &[], "admin.users", false),
+            (&["*", "admin.users"], &[], "admin.users", true),
+            (&["admin.users"], &[], "admin.user", false),
+            (&["admin.users"], &[], "shop.orders", false),
+            (&["admin.users"], &["admin"], "admin.users", false),
+            (&["mongoshake.ckpt_default"], &[], "mongoshake.ckpt_default", true),
         ];
         for (include, exclude, namespace, through) in table {
-            assert_eq!(filter(include, exclude).lets_through(&ns(namespace)), through, "{namespace}");
+            assert_eq!(filter(include, exclude).lets_through(&ns(namespace)), *through, "{include:?} {namespace}");
         }
     }
 
     #[test]
     fn patterns_that_cannot_be_meant() {
-        for bad in ["", "*", "*.a", "db.a*", "db*", "db.", ".a", "a b", "db.$cmd", "db.*.a"] {
+        for bad in ["", "db.", ".a", "a b", "db.$cmd", "a b*.a", "db*.$*", "*/.a", "db..*"] {
             assert!(Pattern::parse(bad).is_err(), "{bad}");
         }
-        for never in ["admin", "local.*", "config.chunks", "shop.system.views"] {
+        for never in [
+            "admin",
+            "admin.*",
+            "local.*",
+            "local.a",
+            "config.chunks",
+            "config.a",
+            "mongoferry.jobs",
+            "shop.system.views",
+            "admin.system.users",
+            "admin.a*",
+        ] {
             let refused = Filter::new(patterns(&[never]), Vec::new()).unwrap_err();
             assert!(refused.contains("never copied"), "{refused}");
         }
@@ -194,6 +280,7 @@ mod tests {
     #[test]
     fn two_ways_to_write_a_filter_are_one() {
         assert_eq!(filter(&["b", "a.*", "b.*"], &[]), filter(&["a", "b"], &[]));
+        assert_eq!(filter(&["b**.**", "a.x**y"], &[]), filter(&["a.x*y", "b*"], &[]));
         assert_eq!(filter(&["b", "a.*"], &["a.x"]).to_string(), "a,b but a.x");
         assert_eq!(Filter::default().to_string(), "everything");
     }
@@ -220,13 +307,31 @@ mod tests {
 
     fn pattern() -> impl Strategy<Value = Pattern> {
         prop_oneof![
-            prop_oneof![Just("a"), Just("b"), Just("c")].prop_map(|db| Pattern::Database(db.to_owned())),
+            prop_oneof![Just("a"), Just("b"), Just("c"), Just("*"), Just("a*")]
+                .prop_map(|db| Pattern::Database(db.to_owned())),
+            ("[ab*]{1,2}", "[a-c*.x]{1,3}").prop_filter_map("a pattern", |(db, collection)| {
+                Pattern::parse(&format!("{db}.{collection}")).ok()
+            }),
             namespace().prop_map(Pattern::Collection),
         ]
-        .prop_filter("only what may be included", |pattern| !pattern.is_special())
+        .prop_filter("only what may be included", |pattern| !pattern.is_special() || pattern.requests().is_some())
+    }
+
+    /// The same, tried at every place.
+    fn fits_somehow(pattern: &[u8], name: &[u8]) -> bool {
+        match pattern.split_first() {
+            None => name.is_empty(),
+            Some((b'*', rest)) => (0..=name.len()).any(|skipped| fits_somehow(rest, &name[skipped..])),
+            Some((first, rest)) => name.first() == Some(first) && fits_somehow(rest, &name[1..]),
+        }
     }
 
     proptest! {
+        #[test]
+        fn a_star_is_any_characters(pattern in "[ab*]{0,7}", name in "[ab]{0,8}") {
+            prop_assert_eq!(fits(&pattern, &name), fits_somehow(pattern.as_bytes(), name.as_bytes()));
+        }
+
         #[test]
         fn exclude_wins_and_special_never_passes(
             include in prop::collection::vec(pattern(), 0..4),
@@ -235,8 +340,10 @@ mod tests {
         ) {
             let filter = Filter::new(include.clone(), exclude.clone()).unwrap();
             let included = include.is_empty() || include.iter().any(|p| p.matches(&namespace));
-            let excluded = namespace.is_special() || exclude.iter().any(|p| p.matches(&namespace));
-            prop_assert_eq!(filter.lets_through(&namespace), included && !excluded);
+            let excluded = exclude.iter().any(|p| p.matches(&namespace));
+            let named = !namespace.is_special() || include.contains(&Pattern::Collection(namespace.clone()));
+            prop_assert_eq!(filter.lets_through(&namespace), included && named && !excluded);
+            prop_assert!(!filter.lets_through(&namespace) || filter.asks_for(namespace.db()));
         }
 
         #[test]

@@ -7,6 +7,11 @@ use std::fmt;
 /// mongoferry's markers.
 pub const SPECIAL_DATABASES: [&str; 5] = ["admin", "config", "local", "mongoshake", "mongoferry"];
 
+/// Those of them whose collections are copied when they are included by their full names: a user may have put something
+/// there. Not so `config`, where nobody can tell what is the server's own: other versions have other collections there, and
+/// what a cluster is lies in them; nor `local`, which is a server's memory of itself.
+pub const ON_REQUEST: [&str; 2] = ["admin", "mongoshake"];
+
 /// Collections that start so belong to the server.
 pub const SYSTEM_PREFIX: &str = "system.";
 
@@ -76,9 +81,14 @@ impl Namespace {
         self.time_series().unwrap_or_else(|| self.clone())
     }
 
-    /// Belongs to the server or to the tools: never copied, never a place to copy to.
+    /// Belongs to the server or to the tools: not copied unless it is named, and then only what [`Namespace::is_on_request`].
     pub fn is_special(&self) -> bool {
         SPECIAL_DATABASES.contains(&self.db.as_str()) || self.collection.starts_with(SYSTEM_PREFIX)
+    }
+
+    /// Is copied when it is included by its full name: in a special database, and not the server's own.
+    pub fn is_on_request(&self) -> bool {
+        ON_REQUEST.contains(&self.db.as_str()) && !self.collection.starts_with(SYSTEM_PREFIX)
     }
 
     /// Whether a server lets a client create a collection of this name, or why not.

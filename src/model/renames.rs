@@ -4,7 +4,7 @@
 //! found instead of silently keeping a name ([`Renames::unmatched`]).
 
 use super::filter::Pattern;
-use super::namespace::Namespace;
+use super::namespace::{Namespace, SPECIAL_DATABASES};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -30,18 +30,23 @@ impl Renames {
     }
 
     fn add(&mut self, from: Pattern, to: Pattern) -> Result<(), String> {
-        if from.is_special() {
+        let is_copied = match &from {
+            Pattern::Database(db) => !SPECIAL_DATABASES.contains(&db.as_str()),
+            Pattern::Collection(namespace) => !namespace.is_special() || namespace.is_on_request(),
+        };
+        if !is_copied {
             return Err(format!("`{from}` is never copied"));
         }
         // The server tells databases apart without regard to case, so `Admin` is no way around it either.
-        let lower = match &to {
-            Pattern::Database(db) => Pattern::Database(db.to_ascii_lowercase()),
-            Pattern::Collection(ns) => {
-                Pattern::Collection(Namespace::new(ns.db().to_ascii_lowercase(), ns.collection()))
-            }
+        let is_special = match &to {
+            Pattern::Database(db) => SPECIAL_DATABASES.contains(&db.to_ascii_lowercase().as_str()),
+            Pattern::Collection(ns) => Namespace::new(ns.db().to_ascii_lowercase(), ns.collection()).is_special(),
         };
-        if lower.is_special() {
+        if is_special {
             return Err(format!("`{to}` belongs to the server or to the tools; choose another name"));
+        }
+        if from.has_wildcards() || to.has_wildcards() {
+            return Err("there are no wildcards in renames".to_owned());
         }
         let earlier = match (from.clone(), to) {
             (Pattern::Database(from), Pattern::Database(to)) => self.databases.insert(from, to),
@@ -216,6 +221,9 @@ mod tests {
             (&["shop.a:MongoFerry.jobs"], "belongs to the server"),
             (&["shop.a:shop.system.views"], "belongs to the server"),
             (&["admin:shop"], "never copied"),
+            (&["config.a:shop.a"], "never copied"),
+            (&["admin.system.users:shop.a"], "never copied"),
+            (&["mongoferry.jobs:shop.a"], "never copied"),
             (&["shop:a$b"], "is not a database's name"),
             (&["shop.a:shop.$b"], "is not a collection's name"),
             (&["a.b:c.d:e.f"], "more than one way"),
@@ -224,6 +232,12 @@ mod tests {
             let refused = Renames::parse(texts.iter().copied()).unwrap_err();
             assert!(refused.contains(reason), "{texts:?}: {refused}");
         }
+    }
+
+    #[test]
+    fn what_is_copied_only_when_it_is_named_can_get_another_name() {
+        let renames = Renames::parse(["admin.notes:kept.notes"]).unwrap();
+        assert_eq!(renames.apply(&ns("admin.notes")), ns("kept.notes"));
     }
 
     #[test]

@@ -92,6 +92,7 @@ async fn discover(context: &Context, servers: &Servers, claim: &Claim<StepProgre
             let attempt = random::random_id();
             let entries = list(context, servers, &attempt).await?;
             check(context, &entries, &catalog::databases(&servers.target).await?)?;
+            check_special(context, servers, &entries)?;
             transforms::check(context, servers, &entries).await?;
             sharding::decide(context, servers, &entries).await?;
             pages::write_catalog(&context.documents, &attempt, &context.settings.selection(), &entries).await?
@@ -197,7 +198,7 @@ async fn list(context: &Context, servers: &Servers, attempt: &str) -> Result<Vec
             "--read-order natural does not go with a mongos as the {side}; leave it out, or say id"
         )));
     }
-    let all = listing::all(source).await?;
+    let all = listing::all(source, &context.settings.filter).await?;
     let wanted = all.into_values().filter(|found| context.settings.filter.lets_through(&found.listed.namespace));
     let memory = if is_by_id { None } else { correlation::memory(&source.shards[0].deployment).await? };
     let entry = |(found, number)| entry(context, source, (attempt, Ordinal(number)), memory, found);
@@ -385,6 +386,27 @@ fn check(context: &Context, entries: &[CatalogEntry], on_target: &[String]) -> R
     Ok(())
 }
 
+/// Refuses what would be in the way of a server's own databases, or of the checkpoint.
+fn check_special(context: &Context, servers: &Servers, entries: &[CatalogEntry]) -> Result<()> {
+    let Settings { checkpoint_uri, checkpoint_namespace, renames, .. } = context.settings.as_ref();
+    let is_written = *checkpoint_uri == CheckpointUri::Target && servers.source.mode != CheckpointMode::None;
+    for CatalogEntry { namespace, .. } in entries {
+        let to = renames.apply(namespace);
+        if is_written && to == *checkpoint_namespace {
+            return Err(Error::bad_input(format!(
+                "{namespace} would be copied to {to}, where the checkpoint goes; rename or exclude it, or choose another --checkpoint-namespace"
+            )));
+        }
+        if namespace.is_special() && (servers.source.is_cluster || servers.target.is_mongos()) {
+            return Err(Error::bad_input(format!(
+                "{namespace} is copied from a replica set to a replica set only: in a cluster each shard and the config servers have a database `{}` of their own; take it out of --include",
+                namespace.db()
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// Which servers have fewer connections left than the lanes may make that are copied at once. Only worth a warning: they
 /// may have more by then. Whom this right is missing (`clusterMonitor`) is not told.
 async fn crowded(context: &Context, servers: &Servers) -> Vec<String> {
@@ -484,13 +506,7 @@ fn finished(
     });
     // They are about all of the job, and a note is about a namespace.
     let note = |text| entries.first().map(|entry| Note { namespace: entry.namespace.clone(), text });
-    let notes = of_transaction
-        .into_iter()
-        .chain(unguarded)
-        .chain(crowded)
-        .filter_map(note)
-        .chain(baseless)
-        .collect();
+    let notes = of_transaction.into_iter().chain(unguarded).chain(crowded).filter_map(note).chain(baseless).collect();
     let after: Vec<String> = checkpoints.stream_starts().values().map(ToString::to_string).collect();
     let checkpoint = match after.is_empty() {
         true => "no checkpoint".to_owned(),

@@ -192,6 +192,7 @@ async fn what_stops_to_match_between_a_kill_and_the_resume_is_gone_from_the_targ
             // Nothing is saved between the batches, so that what was sent is in the window that is replayed.
             let ferry = ferry(job.directory.path(), source, target, &name, &name)
                 .set("MONGOFERRY_READ_ORDER", order)
+                .set("MONGOFERRY_MAX_WRITERS", "1")
                 .set("MONGOFERRY_LEASE", "60s")
                 .set("MONGOFERRY_SAVE_INTERVAL", "20s");
             let frozen = ferry.clone().set("MONGOFERRY_FREEZE_BEFORE", format!("insert:{kill}"));
@@ -200,8 +201,6 @@ async fn what_stops_to_match_between_a_kill_and_the_resume_is_gone_from_the_targ
             frozen.signal(Signal::KILL)?;
             frozen.ended_within(Duration::from_secs(30)).await?;
             let there = job.to.database(&name).collection::<Document>("c");
-            // What was on its way arrives all the same.
-            tokio::time::sleep(Duration::from_secs(2)).await;
             let sent = there.count_documents(doc! { "tenant": 3 }).await?;
             assert!(sent > 0, "{name}: nothing was sent before it was killed");
 
@@ -222,23 +221,49 @@ async fn what_stops_to_match_between_a_kill_and_the_resume_is_gone_from_the_targ
     Ok(())
 }
 
+/// Each shard is asked for what matches, what it does not own is left out, and whose a document is says its shard key on the
+/// source: here a DBRef, which is another one on the target.
 #[tokio::test]
-async fn a_filter_goes_to_every_shard() -> Result<(), Failure> {
+async fn shards_are_filtered_and_their_references_follow() -> Result<(), Failure> {
     let (cluster, target) = (shared_cluster().await?, shared_target().await?);
-    cluster.create_database("filter_sharded", "s1").await?;
-    let on_shard = cluster.shard_client("s1").await?;
-    let collection = on_shard.database("filter_sharded").collection("c");
-    collection.insert_many((0..300).map(|n| doc! { "_id": n, "tenant": n % 3 })).await?;
+    cluster.create_database("filter_sharded", "s0").await?;
+    let owner = |name: &str, n: i32| doc! { "$ref": name, "$id": n };
+    let keys =
+        [("c", doc! { "n": 1 }, doc! { "n": 150 }), ("d", doc! { "owner": 1 }, doc! { "owner": owner("c", 150) })];
+    let documents = |name: &str| -> Vec<Document> {
+        (0..300).map(|n| doc! { "_id": n, "n": n, "owner": owner(name, n), "tenant": n % 3 }).collect()
+    };
+    for (name, key, at) in keys {
+        let namespace = format!("filter_sharded.{name}");
+        cluster.shard_collection(&namespace, key, doc! {}).await?;
+        cluster.split(&namespace, at.clone()).await?;
+        cluster.move_chunk(&namespace, at, "s1").await?;
+        // What one shard owns is an orphan on the other.
+        for shard in ["s0", "s1"] {
+            cluster.plant(shard, &namespace, documents("c")).await?;
+        }
+    }
     let directory = tempfile::tempdir()?;
-    std::fs::write(directory.path().join("mongoferry.toml"), "[filters]\n'filter_sharded.c' = '{\"tenant\": 1}'")?;
+    std::fs::write(
+        directory.path().join("mongoferry.toml"),
+        "[filters]\n'filter_sharded.c' = '{\"tenant\": 1}'\n'filter_sharded.d' = '{\"tenant\": 1}'",
+    )?;
     let ferry = Ferry::new(directory.path(), "", &target.uri(), "filter_sharded")
         .of_shards(&cluster.shard_uris(), &cluster.config_uri())
         .set("MONGOFERRY_INCLUDE", "filter_sharded")
+        .set("MONGOFERRY_RENAME", "filter_sharded:filter_to,filter_sharded.c:filter_to.a")
+        .set("MONGOFERRY_RENAME_DBREFS", "yes")
         .set("MONGOFERRY_CHECKPOINT_NAMESPACE", "mongoshake.ckpt_filter_sharded")
         .set("MONGOFERRY_VERIFY", "full");
     ferry.run(&["step", "all"]).await.expect(0);
+    let against = ferry.clone().set("MONGOFERRY_AGAINST", "source");
+    against.run(&["step", "verify", "--namespace", "filter_sharded.c"]).await.expect(0);
     let to = Client::with_uri_str(target.uri()).await?;
-    assert_eq!(raw(&to, ("filter_sharded", "c"), doc! {}, "_id").await?.len(), 100);
+    let wanted: Vec<Document> = documents("a").into_iter().skip(1).step_by(3).collect();
+    for name in ["a", "d"] {
+        let found = to.database("filter_to").collection::<Document>(name).find(doc! {}).sort(doc! { "_id": 1 }).await?;
+        assert_eq!(found.try_collect::<Vec<Document>>().await?, wanted, "{name}");
+    }
     Ok(())
 }
 
@@ -305,7 +330,7 @@ async fn references_follow_renames_when_asked_and_only_then() -> Result<(), Fail
     let found = ferry.run(&["step", "verify"]).await.expect(4);
     assert!(found.stderr.contains("dbrefs.pets"), "{}", found.stderr);
     let findings = ferry.status().await.ok_or("the job is there")?["findings"].to_string();
-    assert!(findings.contains("_id 5") || findings.contains(": 5"), "{findings}");
+    assert!(findings.contains("_id Int32(5) differs at text"), "{findings}");
     Ok(())
 }
 
@@ -332,5 +357,73 @@ async fn a_document_that_grows_beyond_the_limit_is_rejected_and_the_others_arriv
     assert_eq!(there.distinct("_id", doc! {}).await?, [Bson::Int32(1), Bson::Int32(4)]);
     let rejected = ferry.run(&["rejected"]).await.expect(0);
     assert!(rejected.stdout.contains("too large"), "{}", rejected.stdout);
+    Ok(())
+}
+
+#[tokio::test]
+async fn stars_stand_for_parts_of_names_and_nothing_is_chosen_by_mistake() -> Result<(), Failure> {
+    let job = Job::new("stars", "").await?;
+    for (db, names) in [
+        ("stars_1", ["orders", "orders.old", "log_2025", "log_2026.11"]),
+        ("stars_2", ["orders", "customers", "log_", "old_log_1"]),
+        ("stars", ["orders", "x", "log_1", "y"]),
+    ] {
+        for name in names {
+            job.from.database(db).collection(name).insert_one(doc! { "_id": 1 }).await?;
+        }
+    }
+    let ferry = job.ferry.clone().set("MONGOFERRY_RENAME", "stars_1:stars_to");
+    let typo = ferry.clone().set("MONGOFERRY_INCLUDE", "stars_*.orders,stars_*.order");
+    let refused = typo.run(&["step", "all"]).await.expect(2);
+    assert!(refused.stderr.contains("--include stars_*.order matches no"), "{}", refused.stderr);
+    let ferry = ferry.set("MONGOFERRY_INCLUDE", "stars_*.orders,stars_*.log_*").set("MONGOFERRY_EXCLUDE", "*_2.log*");
+    ferry.run(&["step", "all"]).await.expect(0);
+    for (db, expected) in
+        [("stars_to", vec!["log_2025", "log_2026.11", "orders"]), ("stars_2", vec!["orders"]), ("stars", vec![])]
+    {
+        let mut found = job.to.database(db).list_collection_names().await?;
+        found.sort();
+        assert_eq!(found, expected, "{db}");
+    }
+    Ok(())
+}
+
+/// A server tells the names of collections apart by case, and those of databases not.
+#[tokio::test]
+async fn collections_that_differ_only_in_case_both_arrive() -> Result<(), Failure> {
+    let job = Job::new("case_kept", "").await?;
+    for (id, name) in ["orders", "Orders", "ORDERS"].into_iter().enumerate() {
+        job.from.database("case_kept").collection(name).insert_one(doc! { "_id": id as i32 }).await?;
+    }
+    job.ferry.run(&["step", "all"]).await.expect(0);
+    for (id, name) in ["orders", "Orders", "ORDERS"].into_iter().enumerate() {
+        let found = job.to.database("case_kept").collection::<Document>(name).find_one(doc! {}).await?;
+        assert_eq!(found, Some(doc! { "_id": id as i32 }), "{name}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_collection_beside_the_servers_own_is_copied_when_it_is_named() -> Result<(), Failure> {
+    let job = Job::new("special", "").await?;
+    job.from.database("special").collection("c").insert_one(doc! { "_id": 1 }).await?;
+    for (db, name) in [("admin", "ferry_notes"), ("admin", "ferry_other"), ("mongoshake", "ferry_notes")] {
+        job.from.database(db).collection(name).insert_one(doc! { "_id": db }).await?;
+    }
+    let ferry = job.ferry.clone().set("MONGOFERRY_INCLUDE", "special*,admin.ferry_notes,mongoshake.ferry_notes");
+    let in_the_way = ferry.clone().set("MONGOFERRY_CHECKPOINT_NAMESPACE", "mongoshake.ferry_notes");
+    let refused = in_the_way.run(&["step", "all"]).await.expect(2);
+    assert!(refused.stderr.contains("mongoshake.ferry_notes, where the checkpoint goes"), "{}", refused.stderr);
+    ferry
+        .clone()
+        .set("MONGOFERRY_RENAME", "mongoshake.ferry_notes:special.notes")
+        .run(&["step", "all"])
+        .await
+        .expect(0);
+    let read = async |db: &str, name: &str| job.to.database(db).collection::<Document>(name).find_one(doc! {}).await;
+    assert_eq!(read("admin", "ferry_notes").await?, Some(doc! { "_id": "admin" }));
+    assert_eq!(read("special", "notes").await?, Some(doc! { "_id": "mongoshake" }));
+    assert_eq!(read("special", "c").await?, Some(doc! { "_id": 1 }));
+    assert_eq!(read("admin", "ferry_other").await?, None);
     Ok(())
 }

@@ -43,7 +43,7 @@ impl SourceNow {
 /// # Errors
 /// Source unavailable when it was.
 pub async fn source_now(context: &Context, servers: &Servers, entries: &[CatalogEntry]) -> Result<SourceNow> {
-    let all = listing::all(&servers.source).await?;
+    let all = listing::all(&servers.source, &context.settings.filter).await?;
     let by_name: BTreeMap<Namespace, Listed> =
         all.into_iter().map(|(namespace, found)| (namespace, found.listed)).collect();
     let by_uuid: HashMap<&str, &Namespace> =
