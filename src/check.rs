@@ -20,6 +20,7 @@ use crate::mongo::deployment::Deployment;
 use crate::mongo::failure::Side;
 use crate::source::Source;
 use crate::state::probe;
+use crate::steps::transforms;
 use std::fmt::Display;
 
 /// What is looked at on the source alone.
@@ -206,6 +207,10 @@ pub async fn of_listing(context: &Context, servers: &Servers, entries: &[Catalog
 /// What there is on the source, and what it comes to on the target.
 async fn listing(context: &Context, servers: &Servers, entries: &[CatalogEntry], looks: &mut Looks) -> Result<()> {
     looks.add(Check::Names, "target", contents::names(context, servers, entries).await)?;
+    let special = contents::special(context, servers, entries).map(|()| Vec::new());
+    looks.add(Check::Names, "target", special)?;
+    let filters = transforms::check(context, servers, entries).await.map(|()| Vec::new());
+    looks.add(Check::Selection, "source", filters)?;
     let decided = crate::steps::prepare::sharding::decide(context, servers, entries).await;
     looks.add(Check::Sharding, "target", contents::sharding(servers, &decided))?;
     let (rows, usable) = servers::versions(servers).await?;

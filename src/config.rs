@@ -20,10 +20,14 @@ use crate::http;
 use crate::model::choice::{
     Against, CheckpointMode, CreateIndex, Existing, OnConflict, Orphans, ReadOrder, ReadPreference, ReadThrough, Verify,
 };
+use crate::model::document_filter::DocumentFilter;
 use crate::model::execution::StateMachineArn;
+use crate::model::filter::{Filter, Pattern};
+use crate::model::job::Selection;
 use crate::model::job_name::JobName;
 use crate::model::limit::{Quantity, RateLimits};
-use crate::model::namespace::{Filter, Namespace, Pattern, Renames};
+use crate::model::namespace::Namespace;
+use crate::model::renames::Renames;
 use crate::model::size;
 use crate::model::target_sharding::ShardingChoices;
 use crate::telemetry::LogFormat;
@@ -33,6 +37,7 @@ use layer::{
     Places, READ, READ_ORDER, READ_PREFERENCE, RawArguments, SETTINGS, VERIFY, YES_NO, nearest,
 };
 use reference::{Contents, Reference};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -191,6 +196,10 @@ pub struct Settings {
     pub filter: Filter,
     /// What it is called in the target.
     pub renames: Renames,
+    /// Which documents are copied, of collections that are copied in part, by the source's names.
+    pub filters: BTreeMap<Namespace, DocumentFilter>,
+    /// Whether DBRefs in documents follow the renames.
+    pub rename_dbrefs: bool,
     /// What happens to collections that are in the target already.
     pub existing: Existing,
     /// They may be dropped although an earlier job committed them.
@@ -285,6 +294,16 @@ impl Settings {
     /// The target, or what to do when there is none.
     pub fn target(&self) -> Result<&ConnectionString> {
         self.target.as_ref().ok_or_else(|| missing("target"))
+    }
+
+    /// What is copied, and under which names.
+    pub fn selection(&self) -> Selection {
+        Selection {
+            filter: self.filter.clone(),
+            renames: self.renames.clone(),
+            filters: self.filters.clone(),
+            rename_dbrefs: self.rename_dbrefs,
+        }
     }
 }
 
@@ -395,6 +414,8 @@ impl Resolver<'_> {
             target_ca,
             filter: self.filter()?,
             renames: self.renames()?,
+            filters: self.layers.file.as_ref().map(|(_, content)| content.filters.clone()).unwrap_or_default(),
+            rename_dbrefs: self.word("rename-dbrefs", YES_NO, &[true, false])?.unwrap_or_default(),
             existing,
             drop_committed: self.layers.flags.drop_committed,
             orphans: self.word("orphans", ORPHANS, &Orphans::ALL)?.unwrap_or_default(),

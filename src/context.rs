@@ -5,11 +5,11 @@ use crate::config::Settings;
 use crate::error::{Error, Result};
 use crate::journal::Journal;
 use crate::model::balancer::BalancerRecord;
+use crate::model::document_filter::DocumentFilter;
 use crate::model::identity::Identity;
 use crate::model::job::CheckpointMap;
-use crate::model::job::{Binding, JobRecord};
+use crate::model::job::{Binding, JobRecord, Selection};
 use crate::model::lease::Holder;
-use crate::model::namespace::{Filter, Renames};
 use crate::model::step::Step;
 use crate::mongo::Comment;
 use crate::mongo::deployment::Deployment;
@@ -112,7 +112,7 @@ impl Context {
     pub async fn known(&self) -> Result<(Option<JobRecord>, Option<CheckpointMap>)> {
         let job = self.job().await?;
         if let Some(binding) = job.as_ref().and_then(|job| job.binding.as_ref()) {
-            self.check_selection(&binding.filter, &binding.renames)?;
+            self.check_selection(&binding.selection)?;
         }
         let captured = self.documents.read::<CheckpointMap>(keys::CHECKPOINT).await?.map(|captured| captured.value);
         if let (Some(captured), Some(read)) = (&captured, self.settings.read)
@@ -210,16 +210,28 @@ impl Context {
         Comment(format!("mongoferry job={} step={step} run={}{separator}{part}", self.settings.job, self.holder.run))
     }
 
-    /// Whether the filters and renames are those that the job was planned with.
+    /// Whether what is to be copied, and under which names, is what the job was planned with.
     ///
     /// # Errors
     /// Bad input with both values.
-    pub fn check_selection(&self, filter: &Filter, renames: &Renames) -> Result<()> {
-        if *filter != self.settings.filter {
-            return Err(self.planned_for("filter", filter, &self.settings.filter));
+    pub fn check_selection(&self, planned: &Selection) -> Result<()> {
+        let now = self.settings.selection();
+        if planned.filter != now.filter {
+            return Err(self.planned_for("filter", &planned.filter, now.filter));
         }
-        if *renames != self.settings.renames {
-            return Err(self.planned_for("renames", renames, &self.settings.renames));
+        if planned.renames != now.renames {
+            return Err(self.planned_for("renames", &planned.renames, now.renames));
+        }
+        if planned.rename_dbrefs != now.rename_dbrefs {
+            let word = |is_on: bool| if is_on { "yes" } else { "no" };
+            return Err(self.planned_for("--rename-dbrefs", word(planned.rename_dbrefs), word(now.rename_dbrefs)));
+        }
+        for namespace in planned.filters.keys().chain(now.filters.keys()) {
+            let (planned, now) = (planned.filters.get(namespace), now.filters.get(namespace));
+            if planned != now {
+                let text = |filter: Option<&DocumentFilter>| filter.map_or("none".to_owned(), ToString::to_string);
+                return Err(self.planned_for(format!("the filter of {namespace}"), text(planned), text(now)));
+            }
         }
         Ok(())
     }

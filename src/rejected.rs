@@ -172,13 +172,13 @@ struct Tried {
 async fn try_again(deliveries: &[Delivery<StepProgress>], ids: &[Key], twice: &HashSet<Key>) -> Result<Tried> {
     let mut homes: HashMap<Key, Vec<(usize, RawDocumentBuf)>> = HashMap::new();
     for (home, delivery) in deliveries.iter().enumerate() {
-        let Delivery { source, from, not_before, ownership, .. } = delivery;
-        let found = read::documents_with(source, from, ids, Some(*not_before)).await;
+        let Delivery { source, from, filter, not_before, ownership, .. } = delivery;
+        let found = read::documents_with(source, from, filter.as_ref(), ids, Some(*not_before)).await;
         let found = found.map_err(|error| source.failed(&error).during(format!("reading {from}")))?;
         for (id, versions) in found {
             for version in versions {
                 if ownership.as_ref().map_or(Ok(true), |ownership| ownership.is_mine(&version))? {
-                    homes.entry(id.clone()).or_default().push((home, version));
+                    homes.entry(id.clone()).or_default().push((home, delivery.as_copied(version)));
                 }
             }
         }

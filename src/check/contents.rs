@@ -1,13 +1,15 @@
 //! What there is on the source, and what it comes to on the target.
 
 use crate::clock;
+use crate::config::{CheckpointUri, Settings};
 use crate::context::{Context, Servers};
 use crate::error::{Error, Result};
 use crate::model::catalog::{CatalogEntry, CollectionKind, Ordinal, Part, Sharding};
 use crate::model::check::{Check, Row, names as some, of_names};
-use crate::model::choice::Order;
+use crate::model::choice::{CheckpointMode, Order};
 use crate::model::feature::{Feature, missing_of_collection, missing_of_indexes};
-use crate::model::namespace::{Namespace, Renames};
+use crate::model::namespace::Namespace;
+use crate::model::renames::Renames;
 use crate::model::size;
 use crate::model::view;
 use crate::mongo::cluster::{self, Sharded};
@@ -44,16 +46,18 @@ const TTL_LOOKED_AT: usize = 100;
 /// # Errors
 /// What does not answer; bad input where a right is missing.
 pub async fn gather(context: &Context, source: &Source) -> Result<Vec<CatalogEntry>> {
-    let all = listing::all(source).await?;
+    let all = listing::all(source, &context.settings.filter).await?;
     let wanted = all.into_values().filter(|found| context.settings.filter.lets_through(&found.listed.namespace));
-    let entries = wanted.zip(0..).map(|(found, number)| entry(source, Ordinal(number), found));
+    let entries = wanted.zip(0..).map(|(found, number)| entry(context, source, Ordinal(number), found));
     stream::iter(entries).buffered(PARALLEL).try_collect().await
 }
 
-async fn entry(source: &Source, ordinal: Ordinal, found: Found) -> Result<CatalogEntry> {
+async fn entry(context: &Context, source: &Source, ordinal: Ordinal, found: Found) -> Result<CatalogEntry> {
     let listed = found.listed.clone();
+    let filter = context.settings.filters.get(&listed.namespace).cloned();
     let mut entry = CatalogEntry {
         ordinal,
+        filter,
         namespace: listed.namespace,
         uuid: listed.uuid,
         kind: listed.kind,
@@ -135,6 +139,30 @@ fn of_kind(entry: &CatalogEntry, renames: &Renames) -> Option<Row> {
         }
         _ => None,
     }
+}
+
+/// Refuses what would be in the way of a server's own databases, or of the checkpoint.
+///
+/// # Errors
+/// Bad input, with its name.
+pub fn special(context: &Context, servers: &Servers, entries: &[CatalogEntry]) -> Result<()> {
+    let Settings { checkpoint_uri, checkpoint_namespace, renames, .. } = context.settings.as_ref();
+    let is_written = *checkpoint_uri == CheckpointUri::Target && servers.source.mode != CheckpointMode::None;
+    for CatalogEntry { namespace, .. } in entries {
+        let to = renames.apply(namespace);
+        if is_written && to == *checkpoint_namespace {
+            return Err(Error::bad_input(format!(
+                "{namespace} would be copied to {to}, where the checkpoint goes; rename or exclude it, or choose another --checkpoint-namespace"
+            )));
+        }
+        if namespace.is_special() && (servers.source.is_cluster || servers.target.is_mongos()) {
+            return Err(Error::bad_input(format!(
+                "{namespace} is copied from a replica set to a replica set only: in a cluster each shard and the config servers have a database `{}` of their own; take it out of --include",
+                namespace.db()
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// How collections are to be sharded in the target.

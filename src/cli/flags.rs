@@ -132,8 +132,8 @@ impl DeploymentFlags {
 #[derive(Args)]
 #[command(next_help_heading = "What is copied")]
 pub(super) struct SelectionFlags {
-    /// Copy only this: `db`, `db.*` (the same) or `db.collection`; repeated or comma-separated [default: everything] [env:
-    /// MONGOFERRY_INCLUDE]
+    /// Copy only this: `db`, `db.*` (the same) or `db.collection`, where `*` within a name stands for any characters; repeated
+    /// or comma-separated [default: everything] [env: MONGOFERRY_INCLUDE]
     #[arg(long, value_name = "NS")]
     include: Vec<String>,
     /// Do not copy this, whatever is included; written as for --include [default: nothing] [env: MONGOFERRY_EXCLUDE]
@@ -143,6 +143,10 @@ pub(super) struct SelectionFlags {
     /// wins [default: none] [env: MONGOFERRY_RENAME]
     #[arg(long, value_name = "FROM:TO")]
     rename: Vec<String>,
+    /// Whether DBRefs in documents (`{$ref, $id}`, perhaps with `$db`) follow --rename [default: no] [env:
+    /// MONGOFERRY_RENAME_DBREFS]
+    #[arg(long, value_name = "YES/NO", value_parser = Suggested(layer::YES_NO))]
+    rename_dbrefs: Option<String>,
     /// Documents that a shard has and does not own: leave them out and count them, copy them, or stop at the first one
     /// [default: skip] [env: MONGOFERRY_ORPHANS]
     #[arg(long, value_name = "CHOICE", value_parser = Suggested(layer::ORPHANS))]
@@ -154,6 +158,7 @@ impl SelectionFlags {
         raw.set("include", &self.include);
         raw.set("exclude", &self.exclude);
         raw.set("rename", &self.rename);
+        raw.set("rename-dbrefs", &self.rename_dbrefs);
         raw.set("orphans", &self.orphans);
     }
 }

@@ -2,10 +2,11 @@
 //!
 //! Read as a plain table and held against [`SETTINGS`], not deserialised into a struct: the message about an unknown key
 //! can then say which one was meant, and no message quotes the line, as those of a TOML parser do, with the password on
-//! it. The table `[shard-keys]` is the one thing that can be said nowhere else.
+//! it. The tables `[shard-keys]` and `[filters]` are what can be said nowhere else.
 
 use super::layer::{Places, SETTINGS, Texts, find, nearest};
 use crate::error::{Error, Result};
+use crate::model::document_filter::DocumentFilter;
 use crate::model::namespace::Namespace;
 use crate::model::target_sharding::AskedKey;
 use crate::redact;
@@ -18,6 +19,9 @@ pub const DEFAULT_NAME: &str = "mongoferry.toml";
 /// The table of shard keys.
 pub(super) const SHARD_KEYS: &str = "shard-keys";
 
+/// The table of filters of documents.
+pub const FILTERS: &str = "filters";
+
 /// What a file says.
 #[derive(Clone, Default)]
 pub struct Content {
@@ -25,6 +29,8 @@ pub struct Content {
     pub texts: BTreeMap<&'static str, Texts>,
     /// By what collections are to be sharded, by the source's names.
     pub shard_keys: BTreeMap<Namespace, AskedKey>,
+    /// Which documents of collections are copied, by the source's names.
+    pub filters: BTreeMap<Namespace, DocumentFilter>,
 }
 
 /// The file to read: the one that is named, which must be there, or else the default one, which need not.
@@ -65,6 +71,10 @@ pub(super) fn content(table: toml::Table, path: &Path) -> Result<Content> {
     for (key, value) in table {
         if key == SHARD_KEYS {
             content.shard_keys = shard_keys(value, path)?;
+            continue;
+        }
+        if key == FILTERS {
+            content.filters = filters(value, path)?;
             continue;
         }
         let setting = match find(&key) {
@@ -115,6 +125,23 @@ fn shard_keys(value: toml::Value, path: &Path) -> Result<BTreeMap<Namespace, Ask
         keys.insert(namespace, AskedKey::parse(text, unique).map_err(refused)?);
     }
     Ok(keys)
+}
+
+/// `"db.c" = '{"tenant": 7}'`.
+fn filters(value: toml::Value, path: &Path) -> Result<BTreeMap<Namespace, DocumentFilter>> {
+    let file = path.display();
+    let wanted = "write \"db.collection\" = '{\"field\": value}'";
+    let toml::Value::Table(table) = value else {
+        return Err(Error::bad_input(format!("[{FILTERS}] in {file} must be a table: {wanted}")));
+    };
+    let mut filters = BTreeMap::new();
+    for (name, value) in table {
+        let refused = |why: String| Error::bad_input(format!("`{name}` in [{FILTERS}] of {file}: {why}"));
+        let namespace = Namespace::parse_valid(&name).map_err(&refused)?;
+        let text = value.as_str().ok_or_else(|| refused(wanted.to_owned()))?;
+        filters.insert(namespace, DocumentFilter::parse(text).map_err(refused)?);
+    }
+    Ok(filters)
 }
 
 fn unknown_key(key: &str, path: &Path) -> Error {

@@ -110,6 +110,7 @@ pub const SETTINGS: &[Setting] = &[
     list("include"),
     list("exclude"),
     list("rename"),
+    one("rename-dbrefs"),
     one("orphans"),
     one("stop-balancer"),
     one("existing"),

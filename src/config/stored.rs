@@ -96,6 +96,15 @@ impl Configuration {
                 );
             }
         }
+        let filters = self.layers.file.as_ref().map(|(_, content)| &content.filters);
+        if let Some(filters) = filters.filter(|filters| !filters.is_empty()) {
+            line(&mut text, &format!("\n[{}]", file::FILTERS), "");
+            for (namespace, filter) in filters {
+                // Canonical, so that reading it again gives the same types.
+                let canonical = serde_json::Value::from(filter.clone()).to_string();
+                line(&mut text, &quoted(&namespace.to_string()), &quoted(&canonical));
+            }
+        }
         let flags = &self.layers.flags;
         let said = [("accept-findings", flags.accept_findings), ("drop-committed", flags.drop_committed)];
         if said.iter().any(|(_, is_on)| *is_on) {

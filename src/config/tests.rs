@@ -99,6 +99,7 @@ fn every_setting_can_be_given_in_every_place_that_it_has() {
         ("include", "a,b.*, c.d"),
         ("exclude", "a.x"),
         ("rename", "a:e,c.d:c.f"),
+        ("rename-dbrefs", "yes"),
         ("orphans", "fail"),
         ("stop-balancer", "yes"),
         ("existing", "drop"),
@@ -162,7 +163,7 @@ fn every_setting_can_be_given_in_every_place_that_it_has() {
         assert_eq!((&settings.source_ca, &settings.target_ca), (&Some(ca.clone()), &Some(ca.clone())), "{place}");
         assert_eq!(settings.filter.to_string(), "a,b,c.d but a.x", "{place}");
         assert_eq!(settings.renames.to_string(), "a:e,c.d:c.f", "{place}");
-        assert!(settings.orphans == Orphans::Fail && settings.stop_balancer, "{place}");
+        assert!(settings.orphans == Orphans::Fail && settings.stop_balancer && settings.rename_dbrefs, "{place}");
         assert_eq!((settings.existing, settings.create_index), (Existing::Drop, CreateIndex::Background), "{place}");
         assert_eq!((settings.verify, settings.against), (Verify::Full, Against::Source), "{place}");
         assert!(settings.fence_writes && !settings.digests, "{place}");
@@ -432,7 +433,7 @@ fn bad_input() {
             "",
             &["tlsCAFile=other.pem", "leave one of them out"],
         ),
-        (&["step", "all", "--include", "shop.*.x"], &[], "", &["--include shop.*.x:", "a star stands only"]),
+        (&["step", "all", "--include", "shop.$*.x"], &[], "", &["--include shop.$*.x:", "collection's name"]),
         (&["step", "all", "--include", "a,,b"], &[], "", &["--include a,,b:", "database's name"]),
         (&["step", "all", "--include", "admin"], &[], "", &["--include admin:", "never copied"]),
         (&["step", "all", "--exclude", "a.$b"], &[], "", &["--exclude a.$b:", "collection's name"]),
@@ -506,6 +507,7 @@ fn bad_input() {
         (&["step", "all", "--drop-committed"], &[], "", &["--existing drop", "`refuse`"]),
         (&["step", "all", "--fence-writes", "true"], &[], "", &["--fence-writes true:", "yes, no"]),
         (&["step", "all", "--stop-balancer", "on"], &[], "", &["--stop-balancer on:", "yes, no"]),
+        (&["step", "all", "--rename-dbrefs", "on"], &[], "", &["--rename-dbrefs on:", "yes, no"]),
         (&["step", "all", "--orphans", "delete"], &[], "", &["--orphans delete:", "skip, copy, fail"]),
         (&["step", "all", "--source-shard", "mongodb://a/"], &[], "", &["--source-shard:", "--source-config"]),
         (&["step", "all", "--source-config", "mongodb://a/"], &[], "", &["--source-config:", "--source-shard"]),
@@ -609,7 +611,8 @@ const MACHINE: &str = "arn:aws:states:eu-central-1:123456789012:stateMachine:fer
 fn what_is_stored_for_a_function_is_what_was_given_in_one_form() {
     let directory = TempDir::new().unwrap();
     let file = "state = 's3://bucket/jobs'\nsource-config = 'ssm:///shop/config'\nlease = '30s'\ninclude = ['shop.a,b', 'blog']\n\
-                log-level = 'debug'\n[shard-keys]\n'shop.b' = '{\"k\": 1}'\n'shop.\"a\"' = { key = '{\"x\": \"hashed\"}' }";
+                log-level = 'debug'\n[shard-keys]\n'shop.b' = '{\"k\": 1}'\n'shop.\"a\"' = { key = '{\"x\": \"hashed\"}' }\n\
+                [filters]\n'shop.c' = '{ \"tenant\": 7, \"at\": { \"$gt\": 1.0 } }'";
     std::fs::write(directory.path().join("mongoferry.toml"), file).unwrap();
     let environment: Pairs<'_> = &[
         ("MONGOFERRY_SOURCE_SHARD", "secretsmanager://shop/a#uri secretsmanager://shop/b"),
@@ -642,7 +645,7 @@ fn what_is_stored_for_a_function_is_what_was_given_in_one_form() {
     let settings = stored.settings(&Contents::new()).unwrap();
     let given = configuration.settings(&Contents::new()).unwrap();
     assert!(settings.accept_findings && settings.drop_committed);
-    assert_eq!((&settings.filter, &settings.renames), (&given.filter, &given.renames));
+    assert_eq!(settings.selection(), given.selection());
     assert_eq!(settings.sharding, given.sharding);
     assert_eq!((settings.lease, settings.save_interval), (Duration::from_secs(50), Duration::from_secs(15)));
     assert_eq!((settings.memory, settings.max_readers), (768 << 20, 4), "the function's own defaults");
@@ -744,6 +747,25 @@ fn shard_keys_are_a_table_of_the_file() {
 }
 
 #[test]
+fn filters_are_a_table_of_the_file() {
+    let settings = resolve(STEP_ALL, &[], "[filters]\n\"a.b.c\" = '{\"tenant\": 7, \"at\": {\"$gt\": 1.0}}'").unwrap();
+    let filters: Vec<String> = settings.filters.iter().map(|(name, filter)| format!("{name} {filter}")).collect();
+    assert_eq!(filters, [r#"a.b.c {"tenant":7,"at":{"$gt":1.0}}"#]);
+    for (table, part) in [
+        ("filters = 'x'", "must be a table"),
+        ("[filters]\nnowhere = '{\"k\": 1}'", "`nowhere`"),
+        ("[filters]\n'a.$b' = '{\"k\": 1}'", "collection's name"),
+        ("[filters]\n'a.b' = 1", "write"),
+        ("[filters]\n'a.b' = '{k: 1}'", "not JSON"),
+        ("[filters]\n'a.b' = '[1]'", "no query"),
+        ("[filters]\n'a.b' = '{}'", "leave it out"),
+    ] {
+        let error = resolve(STEP_ALL, &[], table).unwrap_err().to_string();
+        assert!(error.contains(part) && error.contains("filters"), "{table}: {error}");
+    }
+}
+
+#[test]
 fn steps_that_take_a_part() {
     for (step, flags) in [(StepName::Copy, ["--lane", "0"]), (StepName::Index, ["--namespace", "a.b"])] {
         assert!(resolve(&["step", step.as_str(), flags[0], flags[1]], &[], "").is_ok(), "{step}");
@@ -759,6 +781,8 @@ fn the_documentation_names_every_setting_and_its_example_is_right() {
         assert_eq!(page.contains(&variable), setting.places != Places::Flag, "{variable}");
     }
     let mut examples = page.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let filters = resolve(&["status"], &[], examples.next().unwrap()).unwrap();
+    assert_eq!(filters.filters.len(), 2);
     let shard_keys = resolve(&["status"], &[], examples.next().unwrap()).unwrap();
     assert_eq!(shard_keys.sharding.keys.len(), 3);
     // The file of certificate authorities is not here; `status` does not look at it.

@@ -15,7 +15,9 @@ use crate::error::{Error, Result};
 use crate::model::choice::OnConflict;
 use crate::model::counts::Counts;
 use crate::model::cursor::{Acknowledged, Key, Position};
+use crate::model::dbref::DbRefs;
 use crate::model::digest::Digest;
+use crate::model::document_filter::DocumentFilter;
 use crate::model::finding::Finding;
 use crate::model::job::Optime;
 use crate::model::lane::LaneProgress;
@@ -51,6 +53,10 @@ pub struct Delivery<P: Progress = LaneProgress> {
     pub locator: Locator,
     /// The part of it that is copied.
     pub range: Range,
+    /// Which of its documents are copied; none: all of them.
+    pub filter: Option<DocumentFilter>,
+    /// What DBRefs in them become, where they follow renames.
+    pub dbrefs: Option<Arc<DbRefs>>,
     /// What of it is this shard's, where the collection is sharded.
     pub ownership: Option<Arc<Ownership>>,
     /// Whether its documents are to be there in the order in which they are delivered.

@@ -13,6 +13,7 @@ use crate::context::{Context, Servers};
 use crate::error::{Error, Kind, Result};
 use crate::model::choice::Order;
 use crate::model::cursor::{Covered, Key};
+use crate::model::dbref::DbRefs;
 use crate::model::finding::{Finding, Note};
 use crate::model::lane::{self, Ending, LaneProgress, OpenPartition, PartitionRecord, SEGMENT};
 use crate::model::locator::Locator;
@@ -221,10 +222,12 @@ impl Run {
                 continue;
             };
             let ownership = self.origin.ownerships.of(spec.ordinal, &self.origin.deployment).await?;
-            let delivery = self.delivery(&spec, (prepared, &locator), &open, replay, ownership.clone());
+            let dbrefs = self.dbrefs(&spec)?;
+            let sifting = (ownership.clone(), dbrefs.clone());
+            let delivery = self.delivery(&spec, (prepared, &locator), &open, replay, sifting);
             let cursor = Cursor { run: &self, number: spec.number };
             let reply_bytes = self.flow.memory.reply_bytes().min(spec.bytes);
-            let reading = Reading { scan, ownership, from: open.position.clone(), reply_bytes };
+            let reading = Reading { scan, ownership, dbrefs, from: open.position.clone(), reply_bytes };
             match partition::copy(reading, &delivery, &self.flow, &self.context.stop, &cursor).await? {
                 Ended::Stopped => return Ok(Ended::Stopped),
                 Ended::Read(ReadingEnded::Lost(lost)) => {
@@ -248,7 +251,7 @@ impl Run {
         (prepared, locator): (&PreparedEntry, &Locator),
         open: &OpenPartition,
         replay: bool,
-        ownership: Option<Arc<Ownership>>,
+        (ownership, dbrefs): (Option<Arc<Ownership>>, Option<Arc<DbRefs>>),
     ) -> Delivery {
         Delivery {
             source: self.origin.deployment.clone(),
@@ -259,6 +262,8 @@ impl Run {
             uuid: prepared.uuid.clone(),
             locator: locator.clone(),
             range: spec.range.clone(),
+            filter: spec.filter.clone(),
+            dbrefs,
             ownership,
             in_order: spec.order == Order::Insertion,
             created: prepared.created && self.origin.ownerships.can_tell(spec),
@@ -274,6 +279,12 @@ impl Run {
         }
     }
 
+    /// What DBRefs in a partition's documents become.
+    fn dbrefs(&self, spec: &PartitionSpec) -> Result<Option<Arc<DbRefs>>> {
+        let (_, binding) = self.servers.bound()?;
+        Ok(DbRefs::of(&spec.source, &binding.selection).map(Arc::new))
+    }
+
     /// A scan of what is left of a partition. None where the source does not tell enough of its members to go on in the
     /// order of the disk after an interruption.
     async fn scan(&self, spec: &PartitionSpec, open: &OpenPartition, replay: bool) -> Result<Option<Scan>> {
@@ -282,6 +293,7 @@ impl Run {
             namespace: spec.source.clone(),
             uuid: spec.uuid.clone(),
             range: spec.range.clone(),
+            filter: spec.filter.clone(),
             not_before: self.origin.not_before,
             document_size: spec.bytes / spec.documents.max(1),
             reply_bytes: self.flow.memory.reply_bytes(),
@@ -303,18 +315,23 @@ impl Run {
         }
     }
 
-    /// The target's last document of a capped collection, where the source has it still. Where it has not, all that it has
-    /// is newer.
+    /// The target's last document of a capped collection as the source has it, where it has it still. Where it has not, all
+    /// that it has is newer.
     async fn copied_last(&self, spec: &PartitionSpec) -> Result<Option<RawDocumentBuf>> {
         let (source, target) = (&self.origin.deployment, &self.servers.target);
         let looking = format!("looking for the last document of {}", spec.target);
         let last = RetryIf::start(send::waits(), || read::last_inserted(target, &spec.target), is_transient);
         let Some(last) = last.await.map_err(|error| target.failed(&error).during(&looking))? else { return Ok(None) };
         let Some(key) = Key::of(&last) else { return Ok(None) };
-        let look = || read::document(source, &spec.source, &key, Some(self.origin.not_before));
+        let look = || read::document(source, &spec.source, spec.filter.as_ref(), &key, Some(self.origin.not_before));
         let there = RetryIf::start(send::waits(), look, is_transient).await;
         let there = there.map_err(|error| source.failed(&error).during(&looking))?;
-        Ok(there.filter(|there| *there == last))
+        let dbrefs = self.dbrefs(spec)?;
+        let is_copied = |there: &RawDocumentBuf| {
+            let renamed = dbrefs.as_ref().and_then(|dbrefs| dbrefs.renamed(there.as_bytes()));
+            renamed.as_deref().unwrap_or(there.as_bytes()) == last.as_bytes()
+        };
+        Ok(there.filter(is_copied))
     }
 
     /// A partition that was planned in the order of the disk is read by `_id` from its beginning.

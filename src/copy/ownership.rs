@@ -135,13 +135,14 @@ impl Ownership {
         Ok(())
     }
 
-    /// Whether another shard owns a document with this `_id` now. What they own must be known.
+    /// Whether another shard owns a document with this `_id` now that is to be copied. What they own must be known.
     ///
     /// # Errors
     /// The driver's.
     pub async fn others_have(&self, key: &Key) -> std::result::Result<bool, DriverError> {
         for Owner { deployment, filter, not_before, .. } in &self.others {
-            let found = read::document(deployment, &self.namespace, key, Some(*not_before)).await?;
+            let filter_of_all = self.map.entry.filter.as_ref();
+            let found = read::document(deployment, &self.namespace, filter_of_all, key, Some(*not_before)).await?;
             let owns =
                 |found: &RawDocument| filter.get().is_none_or(|filter| filter.owns(found.as_bytes()).unwrap_or(true));
             if found.is_some_and(|found| owns(&found)) {

@@ -7,6 +7,7 @@ use super::ownership::Ownership;
 use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::model::cursor::{Acknowledged, BatchNumber, Covered, Key, Position, Tracker};
+use crate::model::dbref::DbRefs;
 use crate::model::finding::Finding;
 use crate::model::lane::Ending;
 use crate::model::pace::BatchSize;
@@ -60,6 +61,8 @@ pub struct Reading {
     pub scan: Scan,
     /// What of it is to be copied; none: all of it.
     pub ownership: Option<Arc<Ownership>>,
+    /// What DBRefs in its documents become, where they follow renames.
+    pub dbrefs: Option<Arc<DbRefs>>,
     /// Where it begins.
     pub from: Position,
     /// About how many bytes a reply will have.
@@ -78,9 +81,9 @@ pub async fn copy(
     progress: &impl Advance,
 ) -> Result<Ended> {
     let (sender, mut batches) = mpsc::channel::<Held>(1);
-    let Reading { scan, ownership, from, reply_bytes } = reading;
+    let Reading { scan, ownership, dbrefs, from, reply_bytes } = reading;
     let (memory, limits) = (flow.memory.clone(), Arc::clone(&flow.limits));
-    let reading = read(scan, Reader { after: from, ownership, memory, limits, reply_bytes, batches: sender });
+    let reading = read(scan, Reader { after: from, ownership, dbrefs, memory, limits, reply_bytes, batches: sender });
     tokio::pin!(reading);
     let mut tracker: Tracker<Finding> = Tracker::default();
     let mut in_flight = FuturesUnordered::new();
@@ -138,6 +141,8 @@ async fn read(mut scan: Scan, mut reader: Reader) -> Result<ReadingEnded> {
         match scan.next().await? {
             Next::Documents(reply) => {
                 let bytes = reply.documents.size() as u64;
+                // What is changed lies beside what it was.
+                let bytes = if reader.dbrefs.is_some() { bytes * 2 } else { bytes };
                 reader.memory.resize(&mut reserved, bytes);
                 reader.reply_bytes = bytes;
                 reader.cut(reply, &Arc::new(reserved)).await?;
@@ -153,6 +158,7 @@ async fn read(mut scan: Scan, mut reader: Reader) -> Result<ReadingEnded> {
 struct Reader {
     after: Position,
     ownership: Option<Arc<Ownership>>,
+    dbrefs: Option<Arc<DbRefs>>,
     memory: Memory,
     limits: Arc<Limits>,
     /// How large the next reply is expected to be: like the last one.
@@ -210,6 +216,11 @@ impl Reader {
         let (documents, orphans) = match &self.ownership {
             None => (documents, 0),
             Some(ownership) => ownership.sift(documents)?,
+        };
+        // Whose they are says the shard key that they have on the source.
+        let documents = match &self.dbrefs {
+            None => documents,
+            Some(dbrefs) => documents.changed(|document| dbrefs.renamed(document)),
         };
         self.limits.admit(documents.len(), documents.size()).await;
         let extent = match &position {

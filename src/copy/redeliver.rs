@@ -6,6 +6,9 @@ use super::rejects::Rejects;
 use crate::claim::Claim;
 use crate::context::{Context, Servers};
 use crate::error::Result;
+use crate::model::catalog::Ordinal;
+use crate::model::dbref::DbRefs;
+use crate::model::document_filter::DocumentFilter;
 use crate::model::job::CheckpointMap;
 use crate::model::namespace::Namespace;
 use crate::model::partition::Range;
@@ -15,6 +18,7 @@ use crate::mongo::writers::Writers;
 use crate::state::keys;
 use crate::state::pages::{self, PreparedEntry};
 use crate::steps::discover;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
@@ -22,6 +26,8 @@ use std::sync::atomic::AtomicUsize;
 pub struct Redelivery {
     origins: Vec<Origin>,
     writers: Arc<Writers>,
+    /// Of collections of which a part is copied.
+    filters: HashMap<Ordinal, DocumentFilter>,
 }
 
 impl Redelivery {
@@ -38,7 +44,11 @@ impl Redelivery {
             origins.push(Origin { deployment: shard.deployment.clone(), not_before, ownerships });
         }
         let writers = Writers::new(servers.target.clone(), None).map_err(|error| servers.target.failed(&error))?;
-        Ok(Self { origins, writers: Arc::new(writers) })
+        let mut filters = HashMap::new();
+        for entry in pages::read_catalog(&context.documents).await? {
+            filters.extend(entry.filter.map(|filter| (entry.ordinal, filter)));
+        }
+        Ok(Self { origins, writers: Arc::new(writers), filters })
     }
 
     /// One for each shard, into one collection. What they write is acknowledged for the work that is claimed.
@@ -64,6 +74,8 @@ impl Redelivery {
                 uuid: entry.uuid.clone(),
                 locator: entry.locator()?,
                 range: Range::default(),
+                filter: self.filters.get(&entry.ordinal).cloned(),
+                dbrefs: DbRefs::of(from, &servers.bound()?.1.selection).map(Arc::new),
                 ownership: origin.ownerships.of(entry.ordinal, &origin.deployment).await?,
                 in_order: false,
                 created: entry.created,

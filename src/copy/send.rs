@@ -116,6 +116,10 @@ impl<P: Progress> Delivery<P> {
                 refusals.push(refusal);
                 continue;
             }
+            if let Some(refusal) = self.too_large(place, document) {
+                refusals.push(refusal);
+                continue;
+            }
             let as_upserts = !keeps_timestamps
                 && has_empty_timestamp(document.as_bytes())
                 // What has no shard key is the server's to refuse.
@@ -131,6 +135,15 @@ impl<P: Progress> Delivery<P> {
             }
         }
         queues
+    }
+
+    /// What the target would say of a document that is larger than any may be. It is not asked: it could not read a message
+    /// that is much larger, either. No document of the source is; one whose DBRefs have longer names now may be.
+    pub(super) fn too_large(&self, index: usize, document: &RawDocument) -> Option<Refusal> {
+        let (size, most) = (document.as_bytes().len(), self.target.limits.document);
+        let reason = format!("object to insert too large. size in bytes: {size}, max size: {most}");
+        let code = code::BSON_OBJECT_TOO_LARGE;
+        (self.dbrefs.is_some() && size > most).then_some(Refusal { index, code, is_id_taken: false, reason })
     }
 
     /// The places of what goes into the next command.
@@ -170,7 +183,7 @@ impl<P: Progress> Delivery<P> {
 
     /// What the target has under these `_id`s.
     pub(super) async fn found(&self, keys: &[Key]) -> Result<Found> {
-        self.retried(&self.target, || read::documents_with(&self.target, &self.to, keys, None)).await
+        self.retried(&self.target, || read::documents_with(&self.target, &self.to, None, keys, None)).await
     }
 
     /// What the target has under this `_id`.

@@ -318,13 +318,21 @@ impl<P: Progress> Delivery<P> {
         }
     }
 
-    /// What the source has under this `_id` now; none where that is not this shard's.
+    /// What the source has under this `_id` now, as it is copied; none where that is not this shard's, or not to be copied
+    /// any more.
     pub(super) async fn source_now(&self, key: &Key) -> Result<Option<RawDocumentBuf>> {
-        let read = || read::document(&self.source, &self.from, key, Some(self.not_before));
+        let read = || read::document(&self.source, &self.from, self.filter.as_ref(), key, Some(self.not_before));
         match self.retried(&self.source, read).await? {
-            Some(now) if self.is_mine(&now)? => Ok(Some(now)),
+            Some(now) if self.is_mine(&now)? => Ok(Some(self.as_copied(now))),
             _ => Ok(None),
         }
+    }
+
+    /// A document of the source with its DBRefs as they are on the target. Whose it is was asked before: that says its shard
+    /// key on the source.
+    pub(crate) fn as_copied(&self, document: RawDocumentBuf) -> RawDocumentBuf {
+        let renamed = self.dbrefs.as_ref().and_then(|dbrefs| dbrefs.renamed(document.as_bytes()));
+        renamed.and_then(|bytes| RawDocumentBuf::from_bytes(bytes).ok()).unwrap_or(document)
     }
 
     /// How a write finds a document on the target.
@@ -362,6 +370,9 @@ impl<P: Progress> Delivery<P> {
 
     /// Puts a document in the place of those that are there with this `_id`. When it is refused, they may be gone.
     pub(super) async fn put(&self, key: &Key, document: &RawDocument, there: &Versions) -> Result<Option<Refusal>> {
+        if let Some(refusal) = self.too_large(0, document) {
+            return Ok(Some(refusal));
+        }
         let (writers, to, uuid) = (&self.writers, &self.to, self.uuid.as_str());
         let bytes = document.as_bytes();
         let keeps_timestamps = self.target.keeps_empty_timestamps() || !has_empty_timestamp(bytes);

@@ -3,6 +3,7 @@
 
 use super::choice::{Order, ReadOrder};
 use super::cursor::Key;
+use super::document_filter::DocumentFilter;
 use super::expiry::seconds;
 use super::namespace::Namespace;
 use super::target_sharding::ZoneRange;
@@ -85,6 +86,9 @@ pub struct CatalogEntry {
     /// In which order it is read.
     #[serde(default, skip_serializing_if = "is_by_id")]
     pub order: Order,
+    /// Which of its documents are copied; none: all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<DocumentFilter>,
     /// The shards of a cluster that own something of it, each with what it holds. None in a replica set.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<Part>,
@@ -254,6 +258,7 @@ pub(super) mod tests {
             bytes: 0,
             cuts: Vec::new(),
             order: Order::Id,
+            filter: None,
             parts: Vec::new(),
             sharding: None,
             disagreements: Vec::new(),

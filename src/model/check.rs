@@ -4,7 +4,9 @@
 //! A row that refuses has the words of the error that it becomes: what was found, `; `, and the way out. So nothing is
 //! said in two ways, and a row can be made of an error ([`Row::of_error`]).
 
-use super::namespace::{Filter, Namespace, Renames, SPECIAL_DATABASES, case_clashes};
+use super::filter::Filter;
+use super::namespace::{Namespace, SPECIAL_DATABASES};
+use super::renames::{Renames, case_clashes};
 use crate::error::Error;
 use serde::Serialize;
 use std::fmt;

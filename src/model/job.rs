@@ -1,8 +1,11 @@
 //! A job: what it copies from where to where, and the checkpoint from which an incremental stream goes on.
 
 use super::choice::{CheckpointMode, ReadThrough};
+use super::document_filter::DocumentFilter;
+use super::filter::Filter;
 use super::identity::{Identity, MONGOS};
-use super::namespace::{Filter, Renames};
+use super::namespace::Namespace;
+use super::renames::Renames;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,10 +21,24 @@ pub struct Binding {
     pub shards: BTreeMap<String, Identity>,
     /// The target deployment.
     pub target: Identity,
+    /// What is copied.
+    #[serde(flatten)]
+    pub selection: Selection,
+}
+
+/// What is copied, and under which names.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Selection {
     /// Which namespaces are copied.
     pub filter: Filter,
     /// Under which names.
     pub renames: Renames,
+    /// Which of their documents, of those that are copied in part.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub filters: BTreeMap<Namespace, DocumentFilter>,
+    /// Whether DBRefs in documents follow the renames.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rename_dbrefs: bool,
 }
 
 /// The job's own document.

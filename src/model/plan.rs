@@ -3,8 +3,10 @@
 
 use super::catalog::{CatalogEntry, Ordinal, is_by_id};
 use super::choice::Order;
-use super::namespace::{Namespace, Renames};
+use super::document_filter::DocumentFilter;
+use super::namespace::Namespace;
 use super::partition::{Range, ranges};
+use super::renames::Renames;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fmt;
@@ -33,6 +35,9 @@ pub struct PartitionSpec {
     /// In which order it is read.
     #[serde(default, skip_serializing_if = "is_by_id")]
     pub order: Order,
+    /// Which of its documents are copied; none: all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<DocumentFilter>,
     /// The estimated number of documents.
     pub documents: u64,
     /// Their estimated size in bytes.
@@ -166,6 +171,7 @@ fn lanes_of(catalog: &[CatalogEntry], shard: &str, renames: &Renames, lanes: u32
                 target: entry.kind.documents_of(&renames.apply(&entry.namespace)),
                 range,
                 order: entry.order,
+                filter: entry.filter.clone(),
                 documents,
                 bytes,
             });
@@ -195,6 +201,7 @@ mod tests {
             bytes,
             cuts: (0..cuts).map(|cut| Key::from_value(RawBsonRef::Int64(cut as i64))).collect(),
             order: Order::Id,
+            filter: None,
             parts: Vec::new(),
             sharding: None,
             disagreements: Vec::new(),

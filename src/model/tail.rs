@@ -92,6 +92,7 @@ mod tests {
             target: Namespace::new("db", "c"),
             range: Keys::default(),
             order: Order::Id,
+            filter: None,
             documents: 0,
             bytes: *bytes,
         };

@@ -1,8 +1,9 @@
 //! How collections are sharded on a target that is a sharded cluster.
 
 use super::catalog::{CatalogEntry, CollectionKind};
+use super::filter::Pattern;
 use super::locator::Locator;
-use super::namespace::{Namespace, Pattern};
+use super::namespace::Namespace;
 use super::shard_key::ShardKey;
 use bson::{Bson, RawDocumentBuf};
 use serde::{Deserialize, Serialize};
@@ -242,6 +243,7 @@ mod tests {
             bytes: 0,
             cuts: Vec::new(),
             order: Order::Id,
+            filter: None,
             parts: Vec::new(),
             sharding,
             disagreements: Vec::new(),

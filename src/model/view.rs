@@ -2,7 +2,8 @@
 //! names. All of a view is in its options: `viewOn` and `pipeline`, which name collections of its own database.
 
 use super::catalog::CatalogEntry;
-use super::namespace::{Namespace, Renames};
+use super::namespace::Namespace;
+use super::renames::Renames;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 

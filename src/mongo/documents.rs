@@ -117,6 +117,17 @@ impl Documents {
         places.iter().filter_map(|place| self.get(*place)).collect()
     }
 
+    /// What comes of them by a change that leaves most as they are: where it leaves all, the same memory.
+    #[must_use]
+    pub fn changed(self, change: impl Fn(&[u8]) -> Option<Vec<u8>>) -> Self {
+        let change = |document: &RawDocument| RawDocumentBuf::from_bytes(change(document.as_bytes())?).ok();
+        let changed: Vec<Option<RawDocumentBuf>> = self.iter().map(change).collect();
+        if changed.iter().all(Option::is_none) {
+            return self;
+        }
+        self.iter().zip(&changed).map(|(document, changed)| changed.as_deref().unwrap_or(document)).collect()
+    }
+
     /// All of them.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &RawDocument> {
         (0..self.len()).filter_map(|index| self.get(index))
@@ -222,6 +233,25 @@ mod tests {
         // A document that says to be longer than the array.
         cut[7] = 200;
         assert!(Documents::of_array(cut, 0..length, None).is_err());
+    }
+
+    #[test]
+    fn a_change_of_some_leaves_the_others_and_their_order() {
+        let documents: Documents = (0..5).map(|id| rawdoc! { "_id": id }).collect();
+        let odd = |document: &[u8]| document[9] % 2 == 1;
+        let longer = |document: &[u8]| odd(document).then(|| rawdoc! { "odd": document[9] as i32 }.into_bytes());
+        let changed: Documents = [
+            rawdoc! { "_id": 0 },
+            rawdoc! { "odd": 1 },
+            rawdoc! { "_id": 2 },
+            rawdoc! { "odd": 3 },
+            rawdoc! { "_id": 4 },
+        ]
+        .iter()
+        .collect();
+        assert_eq!(bytes_of(&documents.clone().changed(longer)), bytes_of(&changed));
+        let unchanged = documents.part(1..3).changed(|_| None);
+        assert!(Arc::ptr_eq(&unchanged.memory, &documents.memory) && unchanged.len() == 2);
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub mod collection;
 pub mod correlation;
 pub mod cursor;
 pub mod deployment;
+pub mod document_filter;
 pub mod documents;
 pub mod expiry;
 pub mod failure;

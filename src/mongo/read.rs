@@ -4,6 +4,7 @@ use super::checkpoint::{self, timestamp};
 use super::deployment::Deployment;
 use super::failure::is_empty_range;
 use crate::model::cursor::Key;
+use crate::model::document_filter::DocumentFilter;
 use crate::model::element::kind;
 use crate::model::job::Optime;
 use crate::model::namespace::Namespace;
@@ -44,20 +45,21 @@ async fn newest(
 }
 
 /// The document that a deployment has under this `_id` now, majority-committed. With `not_before` it is surely not older
-/// than that, nor than what any member had shown before this was called.
+/// than that, nor than what any member had shown before this was called. What does not match the filter is not there.
 ///
 /// # Errors
 /// The driver's.
 pub async fn document(
     deployment: &Deployment,
     namespace: &Namespace,
+    filter: Option<&DocumentFilter>,
     key: &Key,
     not_before: Option<Optime>,
 ) -> std::result::Result<Option<RawDocumentBuf>, DriverError> {
-    let wanted = key.named("$eq");
+    let wanted = rawdoc! { "_id": key.named("$eq") };
     let command = rawdoc! {
         "find": namespace.collection(),
-        "filter": { "_id": wanted },
+        "filter": DocumentFilter::with(filter, wanted),
         "limit": 1,
         "readConcern": majority(newest(deployment, not_before).await?),
         "comment": deployment.comment().0.as_str(),
@@ -77,13 +79,14 @@ fn keep(found: &mut Found, document: &RawDocument) {
 /// How many `_id`s one `find` looks for at most.
 const KEYS: usize = 1_000;
 
-/// The documents with these `_id`s, majority-committed, by `_id`.
+/// The documents with these `_id`s that match the filter, majority-committed, by `_id`.
 ///
 /// # Errors
 /// The driver's.
 pub async fn documents_with(
     deployment: &Deployment,
     namespace: &Namespace,
+    filter: Option<&DocumentFilter>,
     keys: &[Key],
     not_before: Option<Optime>,
 ) -> std::result::Result<Found, DriverError> {
@@ -96,7 +99,7 @@ pub async fn documents_with(
         keys = rest;
         let command = rawdoc! {
             "find": namespace.collection(),
-            "filter": { "_id": one_of(these) },
+            "filter": DocumentFilter::with(filter, rawdoc! { "_id": one_of(these) }),
             "readConcern": majority(not_before),
             "comment": deployment.comment().0.as_str(),
         };
@@ -181,7 +184,7 @@ pub async fn documents_in(
     let most_of_all = Key::from_value(RawBsonRef::MaxKey);
     if range.lower != Bound::Unbounded
         && range.upper == Bound::Unbounded
-        && let Some(last) = document(deployment, namespace, &most_of_all, None).await?
+        && let Some(last) = document(deployment, namespace, None, &most_of_all, None).await?
     {
         found.insert(most_of_all, Versions::from_iter([last]));
     }

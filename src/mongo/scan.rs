@@ -14,6 +14,7 @@ use super::deployment::Deployment;
 use super::documents::Documents;
 use crate::error::{Error, Result};
 use crate::model::cursor::Position;
+use crate::model::document_filter::DocumentFilter;
 use crate::model::job::Optime;
 use crate::model::namespace::Namespace;
 use crate::model::partition::Range;
@@ -103,6 +104,8 @@ pub struct Wanted {
     pub uuid: String,
     /// Which part of it.
     pub range: Range,
+    /// Which of its documents; none: all of them. What does not match is not there.
+    pub filter: Option<DocumentFilter>,
     /// What is read is majority-committed and not older than this, whichever member answers.
     pub not_before: Optime,
     /// About how many bytes a document has.
@@ -118,6 +121,11 @@ impl Wanted {
         let concern = rawdoc! { "level": "majority", "afterClusterTime": timestamp(self.not_before) };
         command.append(bson::cstr!("readConcern"), concern);
         command.append(bson::cstr!("comment"), self.source.comment().0.as_str());
+    }
+
+    /// The query for what matches a condition, and is wanted.
+    fn query(&self, condition: RawDocumentBuf) -> RawDocumentBuf {
+        DocumentFilter::with(self.filter.as_ref(), condition)
     }
 
     /// So many that a reply is neither large in memory nor small on the wire.
@@ -144,12 +152,12 @@ impl Wanted {
         Ok(Some(if now.is_some() { Gone::Recreated } else { Gone::Dropped }))
     }
 
-    /// The last document in the order of the disk, which in a capped collection is that of insertion: its `_id`, and the
-    /// number of its record.
+    /// The last document that is wanted in the order of the disk, which in a capped collection is that of insertion: its `_id`,
+    /// and the number of its record. Another one would never come by.
     async fn last(&self) -> std::result::Result<Option<RawDocumentBuf>, DriverError> {
         let mut command = rawdoc! {
             "find": self.namespace.collection(),
-            "filter": {},
+            "filter": self.query(rawdoc! {}),
             "sort": { "$natural": -1 },
             "limit": 1,
             "projection": { "_id": 1 },

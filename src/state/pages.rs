@@ -6,10 +6,11 @@ use super::document::{Created, Document, Documents};
 use super::keys;
 use crate::error::{Error, Result};
 use crate::model::catalog::{CatalogEntry, Ordinal};
+use crate::model::job::Selection;
 use crate::model::lane::PartitionRecord;
 use crate::model::left_out::LeftOut;
 use crate::model::locator::Locator;
-use crate::model::namespace::{Filter, Namespace, Renames};
+use crate::model::namespace::Namespace;
 use crate::model::plan::{LaneName, LaneSpec, PartitionSpec, Plan};
 use crate::model::tail::Tail;
 use crate::model::target_sharding::TargetSharding;
@@ -30,10 +31,9 @@ const PAGE_BYTES: usize = 3 << 20;
 pub struct CatalogHead {
     /// The attempt, which names its pages.
     pub attempt: String,
-    /// Which namespaces it lists.
-    pub filter: Filter,
-    /// Under which names they were checked to fit on the target.
-    pub renames: Renames,
+    /// What it lists, and under which names it was checked to fit on the target.
+    #[serde(flatten)]
+    pub selection: Selection,
     /// How many pages there are.
     pub pages: u32,
     /// How many namespaces are in them.
@@ -239,11 +239,10 @@ pub struct CatalogWriter<'a> {
 
 impl<'a> CatalogWriter<'a> {
     /// A catalog of `attempt`'s; nothing is written yet.
-    pub fn new(documents: &'a Documents, attempt: &str, (filter, renames): (&Filter, &Renames)) -> Self {
+    pub fn new(documents: &'a Documents, attempt: &str, selection: Selection) -> Self {
         let head = CatalogHead {
             attempt: attempt.to_owned(),
-            filter: filter.clone(),
-            renames: renames.clone(),
+            selection,
             pages: 0,
             namespaces: 0,
             documents: 0,

@@ -8,6 +8,7 @@
 
 use super::balancer;
 use super::listing::{self, Found};
+use super::transforms;
 use crate::check;
 use crate::claim::Claim;
 use crate::config::{CheckpointUri, Settings};
@@ -100,7 +101,7 @@ async fn discover(context: &Context, servers: &Servers, claim: &Claim<StepProgre
         false => pages::name_catalog(&context.documents, &listed).await?,
     };
     // A run that was killed between catalog and binding has listed another selection than this one was asked for.
-    context.check_selection(&head.filter, &head.renames)?;
+    context.check_selection(&head.selection)?;
     bind(context, servers).await?;
     if head.attempt != listed.attempt {
         // Another run was faster.
@@ -111,7 +112,9 @@ async fn discover(context: &Context, servers: &Servers, claim: &Claim<StepProgre
     }
     warnings.iter().for_each(|text| tracing::warn!("{text}"));
     let how = (context.settings.create_index, servers.target.is_mongos());
-    Ok(finished(&entries, &checkpoints, how, warnings))
+    let mut finished = finished(&entries, &checkpoints, how, warnings);
+    finished.notes.extend(transforms::notes(&entries, &head.selection));
+    Ok(finished)
 }
 
 /// The warnings of what was looked at, unless something refuses. What is not copied is a finding of its own.
@@ -212,7 +215,7 @@ async fn list(context: &Context, servers: &Servers, attempt: &str) -> Result<Cat
             "--read-order natural does not go with a mongos as the {side}; leave it out, or say id"
         )));
     }
-    let all = listing::all(source).await?;
+    let all = listing::all(source, &context.settings.filter).await?;
     let lets_through = |found: &Found| context.settings.filter.lets_through(&found.listed.namespace);
     let (wanted, others): (Vec<Found>, Vec<Found>) = all.into_values().partition(lets_through);
     let names: Vec<Namespace> = wanted.iter().map(|found| found.listed.namespace.clone()).collect();
@@ -225,8 +228,7 @@ async fn list(context: &Context, servers: &Servers, attempt: &str) -> Result<Cat
     drop(others);
     let memory = if is_by_id { None } else { correlation::memory(&source.shards[0].deployment).await? };
     let entry = |(found, number)| entry(context, source, (attempt, Ordinal(number)), memory, found);
-    let selection = (&context.settings.filter, &context.settings.renames);
-    let mut writer = CatalogWriter::new(&context.documents, attempt, selection);
+    let mut writer = CatalogWriter::new(&context.documents, attempt, context.settings.selection());
     let mut entries = stream::iter(wanted.into_iter().zip(0..).map(entry)).buffered(PARALLEL);
     while let Some(entry) = entries.try_next().await? {
         writer.add(entry).await?;
@@ -251,6 +253,7 @@ async fn entry(
     found: Found,
 ) -> Result<CatalogEntry> {
     let Listed { namespace, uuid, kind, options } = found.listed.clone();
+    let filter = context.settings.filters.get(&namespace).cloned();
     let mut entry = CatalogEntry {
         ordinal,
         namespace,
@@ -262,6 +265,7 @@ async fn entry(
         bytes: 0,
         cuts: Vec::new(),
         order: if kind == CollectionKind::Capped { Order::Insertion } else { Order::Id },
+        filter,
         parts: Vec::new(),
         sharding: None,
         disagreements: Vec::new(),
@@ -399,8 +403,7 @@ async fn bind(context: &Context, servers: &Servers) -> Result<()> {
             source: servers.source.main.identity.clone(),
             shards: servers.source.shard_identities(),
             target: servers.target.identity.clone(),
-            filter: context.settings.filter.clone(),
-            renames: context.settings.renames.clone(),
+            selection: context.settings.selection(),
         }),
         discovered_by: Some(env!("CARGO_PKG_VERSION").to_owned()),
         settings: [

@@ -3,7 +3,8 @@
 //! once by itself.
 
 use crate::error::Result;
-use crate::model::namespace::{Namespace, SPECIAL_DATABASES};
+use crate::model::filter::Filter;
+use crate::model::namespace::Namespace;
 use crate::mongo::catalog::{self, Listed};
 use crate::mongo::cluster::{self, Routing, Sharded};
 use crate::source::{Shard, Source};
@@ -23,14 +24,14 @@ pub struct Found {
     pub shard: String,
 }
 
-/// All collections that are not a server's own, by name.
+/// All collections that are not a server's own, by name; of special databases where the filter asks for something of them.
 ///
 /// # Errors
 /// As [`crate::mongo::deployment::Deployment::failed`].
-pub async fn all(source: &Source) -> Result<BTreeMap<Namespace, Found>> {
+pub async fn all(source: &Source, filter: &Filter) -> Result<BTreeMap<Namespace, Found>> {
     let routing = if source.is_cluster { cluster::routing(&source.main).await? } else { Routing::default() };
     let mut found: BTreeMap<Namespace, Found> = BTreeMap::new();
-    let listings = try_join_all(source.shards.iter().map(of_shard)).await?;
+    let listings = try_join_all(source.shards.iter().map(|shard| of_shard(shard, filter))).await?;
     for (shard, listing) in source.shards.iter().zip(listings) {
         for listed in listing {
             let sharded = routing.sharded.get(&listed.kind.documents_of(&listed.namespace));
@@ -54,10 +55,10 @@ pub async fn all(source: &Source) -> Result<BTreeMap<Namespace, Found>> {
     Ok(found)
 }
 
-async fn of_shard(shard: &Shard) -> Result<Vec<Listed>> {
+async fn of_shard(shard: &Shard, filter: &Filter) -> Result<Vec<Listed>> {
     let mut all = Vec::new();
     for database in catalog::databases(&shard.deployment).await? {
-        if !SPECIAL_DATABASES.contains(&database.as_str()) {
+        if filter.asks_for(&database) {
             all.extend(catalog::collections(&shard.deployment, &database).await?);
         }
     }

@@ -11,5 +11,6 @@ pub mod oplog_window;
 pub mod ownership;
 pub mod plan;
 pub mod prepare;
+mod transforms;
 pub mod units;
 pub mod verify;

@@ -20,7 +20,7 @@ pub async fn run(context: &Context, servers: &Servers) -> Result<Outcome> {
         let (_, binding) = servers.bound()?;
         let catalog = pages::read_catalog(&context.documents).await?;
         let shards: Vec<&str> = servers.source.shards.iter().map(|shard| shard.name.as_str()).collect();
-        let plan = plan::plan(&catalog, &shards, &binding.renames, context.settings.lanes_per_shard);
+        let plan = plan::plan(&catalog, &shards, &binding.selection.renames, context.settings.lanes_per_shard);
         let head = pages::write_plan(&context.documents, &plan).await?;
         items::write(&context.documents, &head, &catalog).await?;
         let partitions: u32 = head.lanes.iter().map(|lane| lane.partitions).sum();

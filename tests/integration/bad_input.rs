@@ -214,7 +214,14 @@ fn values() -> Vec<Row> {
         row("job with a slash in the environment", "status", 2, &["MONGOFERRY_JOB=../x", "letters, digits"])
             .set("MONGOFERRY_JOB", "../x"),
         row("which job to abandon", "abandon", 2, &["--job NAME"]).set("MONGOFERRY_JOB", ""),
-        row("include with a wildcard", "step all --include sh*p", 2, &["sh*p", "db.*"]),
+        row("an invalid pattern", "step all --include sh*p.$*", 2, &["--include sh*p.$*", "collection's name"]),
+        row("a pattern of no database", "step all --exclude sh/*", 2, &["--exclude sh/*", "database's name"]),
+        row(
+            "include of all of a special database",
+            "step all --include admin.*",
+            2,
+            &["--include admin", "full names"],
+        ),
         row(
             "include of what is never copied",
             "step all --include local.oplog.rs",
@@ -222,6 +229,7 @@ fn values() -> Vec<Row> {
             &["local.oplog.rs", "never copied", "take it out"],
         ),
         row("exclude with a bad name", "step all --exclude a$b", 2, &["a$b", "not a database's name"]),
+        row("rename with a wildcard", "step all --rename shop.*:store.*", 2, &["no wildcards", "db:db2"]),
         row("rename without a colon", "step all --rename shop", 2, &["--rename", "`shop`", "db:db2"]),
         row(
             "rename of a database to a collection",
@@ -507,6 +515,22 @@ fn selections() -> Vec<Row> {
         .given([Given::Source("{db}.a")])
         .way_out("step all"),
         row(
+            "a pattern that matches nothing",
+            "step all --include {db},{db}.typo_*",
+            2,
+            &["--include {db}.typo_*", "matches no"],
+        )
+        .given([Given::Source("{db}.a")])
+        .way_out("step all --include {db}.*"),
+        row(
+            "a collection where the checkpoint goes",
+            "step all --checkpoint-namespace {db}.a",
+            2,
+            &["{db}.a, where the checkpoint goes", "--checkpoint-namespace"],
+        )
+        .given([Given::Source("{db}.a")])
+        .way_out("step all"),
+        row(
             "an include of an excluded collection",
             "step all --include {db}.a --exclude {db}",
             2,
@@ -539,6 +563,48 @@ fn selections() -> Vec<Row> {
         .given([Given::Source("{db}.a"), Given::Source("{db}.b")]),
         row("a rename that makes a name too long", "step all --rename {db}:{wide}", 2, &["{db}.{long}", "at most 255"])
             .given([Given::Source("{db}.{long}")]),
+        row(
+            "a filter that is no query",
+            "step all",
+            2,
+            &["`{db}.a` in [filters]", "{\"k\":{\"$foo\":1}}", "unknown operator: $foo", "correct it"],
+        )
+        .given([
+            Given::Source("{db}.a"),
+            Given::File("mongoferry.toml", "[filters]\n'{db}.a' = '{\"k\": {\"$foo\": 1}}'"),
+        ]),
+        row(
+            "a filter by distance, which is an order",
+            "step all",
+            2,
+            &["`{db}.a` in [filters]", "geoNear", "leave it out"],
+        )
+        .given([
+            Given::Source("{db}.a"),
+            Given::File("mongoferry.toml", "[filters]\n'{db}.a' = '{\"at\": {\"$near\": [1, 2]}}'"),
+        ]),
+        row(
+            "a filter by words, which has an index of its own",
+            "step all",
+            2,
+            &["`{db}.a` in [filters]", "leave it out"],
+        )
+        .given([
+            Given::Source("{db}.a"),
+            Given::File("mongoferry.toml", "[filters]\n'{db}.a' = '{\"$text\": {\"$search\": \"was\"}}'"),
+        ]),
+        row(
+            "a filter of what is not copied",
+            "step all --exclude {db}.a",
+            2,
+            &["`{db}.a` in [filters]", "names nothing that is copied", "--exclude"],
+        )
+        .given([
+            Given::Source("{db}.a"),
+            Given::Source("{db}.b"),
+            Given::File("mongoferry.toml", "[filters]\n'{db}.a' = '{\"k\": 1}'"),
+        ])
+        .way_out("step all"),
         row(
             "databases that differ in case only",
             "step all --include {db},{db}_2 --rename {db}_2:{DB}",

@@ -83,6 +83,8 @@ impl Sides {
             uuid,
             locator: Locator::default(),
             range: Range::default(),
+            filter: None,
+            dbrefs: None,
             ownership: None,
             in_order: false,
             created: true,

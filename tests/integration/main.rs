@@ -26,6 +26,7 @@ mod cursors;
 mod deliver;
 mod elections;
 mod fencing;
+mod filters;
 mod hashed_keys;
 mod http;
 mod indexes;

@@ -121,6 +121,7 @@ async fn ranges_are_disjoint_and_complete_whatever_the_ids() -> Result<(), Failu
                 namespace: namespace.clone(),
                 uuid: listed.uuid.clone().ok_or("no UUID")?,
                 range,
+                filter: None,
                 not_before,
                 document_size: 100,
                 // A few replies for each range.

@@ -177,6 +177,7 @@ async fn wanted(uri: &str, namespace: &str) -> Result<Wanted, Failure> {
         namespace,
         uuid,
         range: Range::default(),
+        filter: None,
         not_before,
         document_size: 100,
         reply_bytes: 4 << 20,

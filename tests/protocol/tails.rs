@@ -128,6 +128,7 @@ impl Live {
             target: Namespace::new("db", "c"),
             range: mongoferry::model::partition::Range::default(),
             order: Order::Id,
+            filter: None,
             documents: 0,
             bytes: 0,
         };

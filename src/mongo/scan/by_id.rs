@@ -60,9 +60,9 @@ impl Wanted {
     async fn open(&self, stage: &Stage, last: &Position) -> std::result::Result<Option<Cursor>, DriverError> {
         let mut command = rawdoc! { "find": self.namespace.collection() };
         if let Stage::Last(key) = stage {
-            command.append(bson::cstr!("filter"), rawdoc! { "_id": key.named("$eq") });
+            command.append(bson::cstr!("filter"), self.query(rawdoc! { "_id": key.named("$eq") }));
         } else {
-            command.append(bson::cstr!("filter"), rawdoc! {});
+            command.append(bson::cstr!("filter"), self.query(rawdoc! {}));
             command.append(bson::cstr!("sort"), rawdoc! { "_id": 1 });
         }
         command.append(bson::cstr!("hint"), rawdoc! { "_id": 1 });
@@ -88,7 +88,8 @@ impl Wanted {
         }
     }
 
-    /// The largest `_id` there is, none in an empty collection.
+    /// The largest `_id` there is, none in an empty collection. Whether it is wanted is of no account for an end, and the
+    /// server need not look for one that is.
     async fn largest(&self) -> std::result::Result<Option<Key>, DriverError> {
         let mut command = rawdoc! {
             "find": self.namespace.collection(),

@@ -174,7 +174,7 @@ impl Wanted {
     async fn open_behind(&self, last: Option<&ResumeToken>) -> std::result::Result<Cursor, DriverError> {
         let mut command = rawdoc! {
             "find": self.namespace.collection(),
-            "filter": {},
+            "filter": self.query(rawdoc! {}),
             "hint": { "$natural": 1 },
             "batchSize": self.reply_documents() as i32,
             "$_requestResumeToken": true,

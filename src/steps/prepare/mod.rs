@@ -20,7 +20,8 @@ use crate::model::catalog::{CatalogEntry, CollectionKind};
 use crate::model::choice::{CreateIndex, Existing};
 use crate::model::expiry::hold_options;
 use crate::model::finding::Note;
-use crate::model::namespace::{Namespace, Renames};
+use crate::model::namespace::Namespace;
+use crate::model::renames::Renames;
 use crate::model::step::Step;
 use crate::model::view;
 use crate::model::work::StepProgress;
@@ -47,7 +48,7 @@ pub async fn run(context: &Context, servers: &Servers) -> Result<Outcome> {
 async fn prepare(context: &Context, servers: &Servers, claim: &Arc<Claim<StepProgress>>) -> Result<Finished> {
     let (job, binding) = servers.bound()?;
     let entries = pages::read_catalog(&context.documents).await?;
-    let wanted = wanted(&entries, &binding.renames)?;
+    let wanted = wanted(&entries, &binding.selection.renames)?;
 
     let begun = context.documents.read::<InventoryPage>(&keys::inventory_page(0)).await?.is_some();
     let is_any_there = begun || !context.documents.list("prepare/").await?.is_empty();
@@ -121,7 +122,7 @@ async fn prepare(context: &Context, servers: &Servers, claim: &Arc<Claim<StepPro
             namespace: entry.namespace.clone(),
             text: format!(
                 "the source's balancer leaves it alone (noBalance), and the target's does not; say `sh.disableBalancing(\"{}\")` there if it should",
-                binding.renames.apply(&entry.namespace)
+                binding.selection.renames.apply(&entry.namespace)
             ),
         }));
     }

@@ -13,7 +13,9 @@ use crate::model::catalog::CatalogEntry;
 use crate::model::choice::Orphans;
 use crate::model::comparison::{Comparison, Leniency, Round, Stage};
 use crate::model::cursor::{Key, Position};
+use crate::model::dbref::DbRefs;
 use crate::model::digest::Digest;
+use crate::model::document_filter::DocumentFilter;
 use crate::model::finding::{Finding, Note};
 use crate::model::job::Optime;
 use crate::model::lane::PartitionRecord;
@@ -23,6 +25,7 @@ use crate::model::partition::Range;
 use crate::model::suspect::{Suspect, Suspects, Verdict};
 use crate::model::work::UnitProgress;
 use crate::mongo::deployment::Deployment;
+use crate::mongo::documents::Documents as Batch;
 use crate::mongo::failure::is_transient;
 use crate::mongo::scan::by_id::ById;
 use crate::mongo::scan::{Gone, Lost, Next, Reply, Wanted};
@@ -30,7 +33,7 @@ use crate::mongo::{checkpoint, read};
 use crate::state::document::Documents as Store;
 use crate::state::pages::PreparedEntry;
 use crate::state::{chunks, keys};
-use bson::RawDocumentBuf;
+use bson::{RawDocument, RawDocumentBuf};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::json;
 use std::sync::Arc;
@@ -271,6 +274,10 @@ struct Side {
     deployment: Deployment,
     namespace: Namespace,
     uuid: String,
+    /// Which of its documents are copied: of the source alone, where there may be others.
+    filter: Option<DocumentFilter>,
+    /// What DBRefs in them become on the target.
+    dbrefs: Option<DbRefs>,
     not_before: Optime,
     document_size: u64,
 }
@@ -282,6 +289,7 @@ impl Side {
             namespace: self.namespace.clone(),
             uuid: self.uuid.clone(),
             range,
+            filter: self.filter.clone(),
             not_before: self.not_before,
             document_size: self.document_size,
             reply_bytes: REPLY_BYTES,
@@ -289,10 +297,19 @@ impl Side {
         ById::new(wanted, after)
     }
 
+    /// Documents as they are on the target once they are copied.
+    fn as_copied(&self, documents: Batch) -> Batch {
+        match &self.dbrefs {
+            None => documents,
+            Some(dbrefs) => documents.changed(|document| dbrefs.renamed(document)),
+        }
+    }
+
     /// The document whose `_id` is the same to the server.
     async fn document(&self, key: &Key) -> Result<Option<RawDocumentBuf>> {
         let waits = ExponentialBackoff::from_millis(2).factor(25).max_delay(Duration::from_secs(2));
-        let look = || read::document(&self.deployment, &self.namespace, key, Some(self.not_before));
+        let look =
+            || read::document(&self.deployment, &self.namespace, self.filter.as_ref(), key, Some(self.not_before));
         let found = RetryIf::start(waits.map(jitter).take(ATTEMPTS), look, is_transient).await;
         found.map_err(|error| self.deployment.failed(&error).during(format!("looking at {}", self.namespace)))
     }
@@ -335,6 +352,8 @@ impl Sides {
                 deployment: from.clone(),
                 namespace: entry.documents_in(),
                 uuid: entry.uuid.clone().unwrap_or_default(),
+                filter: entry.filter.clone(),
+                dbrefs: DbRefs::of(&entry.documents_in(), &servers.bound()?.1.selection),
                 not_before: newest(from).await?,
                 document_size,
             });
@@ -343,6 +362,8 @@ impl Sides {
             deployment: servers.target.clone(),
             namespace: prepared.target.clone(),
             uuid: prepared.uuid.clone(),
+            filter: None,
+            dbrefs: None,
             not_before: newest(&servers.target).await?,
             document_size,
         };
@@ -387,12 +408,14 @@ impl Sides {
         let mut found = None;
         for (source, filter) in self.sources.iter().zip(filters) {
             let document = source.document(key).await?;
-            found = found.or(document.filter(|document| is_owned(filter.as_ref(), false, document.as_bytes())));
+            let owned = document.filter(|document| is_owned(filter.as_ref(), false, document.as_bytes()));
+            found = found.or(owned.map(|document| source.as_copied([document].iter().collect())));
         }
         let target = self.target.document(key).await?;
         let bytes =
             |document: &'_ Option<RawDocumentBuf>| document.as_ref().map(|document| document.as_bytes().to_vec());
-        Ok(Suspect::new(key, bytes(&found).as_deref(), bytes(&target).as_deref()))
+        let found = found.as_ref().and_then(Batch::first).map(RawDocument::as_bytes);
+        Ok(Suspect::new(key, found, bytes(&target).as_deref()))
     }
 }
 
@@ -440,14 +463,15 @@ impl Pass<'_> {
 
     /// Holds the target's documents of a range against those of a block.
     async fn match_block(&self, source: Option<&Reply>, range: Range, live: &mut Live<'_>) -> Result<Option<Gone>> {
+        // Whose they are says the shard key that they have on the source.
+        let is_owned_here = |document: &&RawDocument| is_owned(self.filter, self.is_first, document.as_bytes());
+        let owned = |reply: &Reply| match self.filter {
+            None => reply.documents.clone(),
+            Some(_) => reply.documents.iter().filter(is_owned_here).collect(),
+        };
+        let documents = source.map(|reply| self.source.as_copied(owned(reply))).unwrap_or_default();
         let mut block = Block::default();
-        if let Some(reply) = source {
-            each(reply, |key, document| {
-                if is_owned(self.filter, self.is_first, document) {
-                    block.add(key, document);
-                }
-            })?;
-        }
+        each(&documents, |key, document| block.add(key, document))?;
         let leniency = self.leniency;
         let mut unmet: Vec<(Key, RawDocumentBuf)> = Vec::new();
         let mut kept = 0;
@@ -460,7 +484,7 @@ impl Pass<'_> {
                 Next::Lost(why) => return Err(lost(&why)),
             };
             let comparison = &mut live.comparison;
-            each(&reply, |key, document| {
+            each(&reply.documents, |key, document| {
                 if !is_owned(self.filter, self.is_first, document) {
                     return;
                 }
@@ -508,9 +532,9 @@ fn suspect(comparison: &mut Comparison, key: &Key, source: Option<&[u8]>, target
     }
 }
 
-/// Each document of a reply with its key.
-fn each<'a>(reply: &'a Reply, mut take: impl FnMut(Key, &'a [u8])) -> Result<()> {
-    for document in reply.documents.iter() {
+/// Each document with its key.
+fn each<'a>(documents: &'a Batch, mut take: impl FnMut(Key, &'a [u8])) -> Result<()> {
+    for document in documents.iter() {
         let key = Key::of(document).ok_or_else(|| unreadable("a document without _id"))?;
         take(key, document.as_bytes());
     }

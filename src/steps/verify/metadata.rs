@@ -47,7 +47,7 @@ impl SourceNow {
 /// # Errors
 /// Source unavailable when it was.
 pub async fn source_now(context: &Context, servers: &Servers, entries: &[CatalogEntry]) -> Result<SourceNow> {
-    let all = listing::all(&servers.source).await?;
+    let all = listing::all(&servers.source, &context.settings.filter).await?;
     let by_name: BTreeMap<Namespace, Listed> =
         all.into_iter().map(|(namespace, found)| (namespace, found.listed)).collect();
     let by_uuid: HashMap<&str, &Namespace> =
@@ -164,8 +164,8 @@ pub async fn compare(
 /// Those of listing.
 pub async fn compare_view(servers: &Servers, entry: &CatalogEntry, source: &SourceNow) -> Result<Metadata> {
     let (_, binding) = servers.bound()?;
-    let target = binding.renames.apply(&entry.namespace);
-    let expected = view::renamed(&entry.namespace, &entry.options, &binding.renames).map_err(Error::state)?;
+    let target = binding.selection.renames.apply(&entry.namespace);
+    let expected = view::renamed(&entry.namespace, &entry.options, &binding.selection.renames).map_err(Error::state)?;
     let texts = match catalog::collection(&servers.target, &target).await? {
         None => vec![format!("{target} is not on the target")],
         Some(now) if now.kind != CollectionKind::View => {

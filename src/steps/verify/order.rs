@@ -5,6 +5,7 @@ use crate::context::Servers;
 use crate::error::Result;
 use crate::model::catalog::CatalogEntry;
 use crate::model::cursor::Key;
+use crate::model::document_filter::DocumentFilter;
 use crate::model::namespace::Namespace;
 use crate::mongo::cursor::Cursor;
 use crate::mongo::deployment::Deployment;
@@ -32,7 +33,9 @@ pub async fn compare(servers: &Servers, entry: &CatalogEntry, prepared: &Prepare
     let source = servers.source.home(entry)?;
     let target = &servers.target;
     let waits = ExponentialBackoff::from_millis(2).factor(25).max_delay(Duration::from_secs(2));
-    let compare = || Sides { source, from: &entry.namespace, target, to: &prepared.target }.compare();
+    let compare = || {
+        Sides { source, from: &entry.namespace, filter: entry.filter.as_ref(), target, to: &prepared.target }.compare()
+    };
     let compared = RetryIf::start(waits.map(jitter).take(ATTEMPTS), compare, is_lost_cursor).await;
     compared.map_err(|error| target.failed(&error).during(format!("comparing the order of {}", prepared.target)))
 }
@@ -40,22 +43,23 @@ pub async fn compare(servers: &Servers, entry: &CatalogEntry, prepared: &Prepare
 struct Sides<'a> {
     source: &'a Deployment,
     from: &'a Namespace,
+    filter: Option<&'a DocumentFilter>,
     target: &'a Deployment,
     to: &'a Namespace,
 }
 
 impl Sides<'_> {
     async fn compare(self) -> std::result::Result<Option<String>, DriverError> {
-        let mut ours = Ids::open(self.target, self.to).await?;
-        let mut theirs = Ids::open(self.source, self.from).await?;
+        let mut ours = Ids::open(self.target, self.to, None).await?;
+        let mut theirs = Ids::open(self.source, self.from, self.filter).await?;
         let (mut our, mut their) = (ours.next().await?, theirs.next().await?);
         loop {
             let (Some(mine), Some(yours)) = (&our, &their) else { return Ok(None) };
             if mine == yours {
                 (our, their) = (ours.next().await?, theirs.next().await?);
-            } else if !has(self.source, self.from, mine).await? {
+            } else if !has(self.source, self.from, self.filter, mine).await? {
                 our = ours.next().await?;
-            } else if !has(self.target, self.to, yours).await? {
+            } else if !has(self.target, self.to, None, yours).await? {
                 their = theirs.next().await?;
             } else {
                 return Ok(Some(format!(
@@ -66,8 +70,13 @@ impl Sides<'_> {
     }
 }
 
-async fn has(deployment: &Deployment, namespace: &Namespace, key: &Key) -> std::result::Result<bool, DriverError> {
-    Ok(read::document(deployment, namespace, key, None).await?.is_some())
+async fn has(
+    deployment: &Deployment,
+    namespace: &Namespace,
+    filter: Option<&DocumentFilter>,
+    key: &Key,
+) -> std::result::Result<bool, DriverError> {
+    Ok(read::document(deployment, namespace, filter, key, None).await?.is_some())
 }
 
 /// The `_id`s of a collection, in its order of insertion.
@@ -77,10 +86,14 @@ struct Ids {
 }
 
 impl Ids {
-    async fn open(deployment: &Deployment, namespace: &Namespace) -> std::result::Result<Self, DriverError> {
+    async fn open(
+        deployment: &Deployment,
+        namespace: &Namespace,
+        filter: Option<&DocumentFilter>,
+    ) -> std::result::Result<Self, DriverError> {
         let command = rawdoc! {
             "find": namespace.collection(),
-            "filter": {},
+            "filter": DocumentFilter::with(filter, rawdoc! {}),
             "hint": { "$natural": 1 },
             "projection": { "_id": 1 },
             "batchSize": REPLY_DOCUMENTS as i32,
