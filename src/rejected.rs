@@ -191,6 +191,7 @@ async fn delivery(
         digests: true,
         rejects: Arc::new(Rejects::new(context.documents.clone(), lane, u64::MAX)),
         claim: Arc::clone(claim),
+        is_dry: false,
         empty_probes: AtomicUsize::new(0),
     })
 }

@@ -29,6 +29,8 @@ impl fmt::Display for Side {
 pub mod code {
     /// A right is missing.
     pub const UNAUTHORIZED: i32 = 13;
+    /// There is no such user.
+    pub const USER_NOT_FOUND: i32 = 11;
     /// Wrong user or password.
     pub const AUTHENTICATION_FAILED: i32 = 18;
     /// The collection does not exist.

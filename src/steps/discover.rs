@@ -9,6 +9,7 @@
 use super::balancer;
 use super::listing::{self, Found};
 use super::prepare::sharding;
+use super::system;
 use crate::claim::Claim;
 use crate::config::{CheckpointUri, Settings};
 use crate::context::{Context, Servers};
@@ -92,6 +93,7 @@ async fn discover(context: &Context, servers: &Servers, claim: &Claim<StepProgre
             let entries = list(context, servers, &attempt).await?;
             check(context, &entries, &catalog::databases(&servers.target).await?)?;
             sharding::decide(context, servers, &entries).await?;
+            system::check(context, servers, &entries).await?;
             pages::write_catalog(&context.documents, &attempt, selection, &entries).await?
         }
     };

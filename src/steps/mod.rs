@@ -10,5 +10,6 @@ pub mod oplog_window;
 pub mod ownership;
 pub mod plan;
 pub mod prepare;
+pub mod system;
 pub mod units;
 pub mod verify;

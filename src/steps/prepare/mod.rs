@@ -7,6 +7,7 @@
 //!   with another UUID under this job's marker is what a killed run has created. Pages that are prepared are skipped.
 
 mod present;
+pub mod rehearsal;
 pub mod sharding;
 mod views;
 
@@ -27,7 +28,7 @@ use crate::mongo::{catalog, index, marker};
 use crate::state::keys;
 use crate::state::pages::{self, InventoryEntry, InventoryPage, PAGE, PreparedEntry, PreparedPage};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use present::Wanted;
+use present::{Present, Wanted};
 use serde_json::Value;
 use sharding::Decided;
 use std::sync::Arc;
@@ -53,12 +54,7 @@ async fn prepare(context: &Context, servers: &Servers, claim: &Arc<Claim<StepPro
     let (existing, create_index) = choices(context, claim, is_any_there).await?;
     let sharding = sharding::decide(context, servers, &entries).await?;
     if !begun {
-        let present = present::by_name(&servers.target, &wanted).await?;
-        present::refuse_other_cases(&catalog::databases(&servers.target).await?, &wanted)?;
-        // Before what is in the way: what another job has made there is not to be dropped or kept, but its.
-        present::refuse_other_jobs(context, servers, &wanted).await?;
-        present::refuse_what_is_in_the_way(&servers.target, &present, &wanted, existing).await?;
-        sharding.check(context, servers, &wanted, &present).await?;
+        refuse(context, servers, (&wanted, &sharding), existing).await?;
         claim.ensure_may_send().await?;
         let was_there = marker::is_there(&servers.target, &job.id).await?;
         let targets: Vec<Namespace> = wanted.iter().map(|wanted| wanted.target.clone()).collect();
@@ -125,6 +121,22 @@ async fn prepare(context: &Context, servers: &Servers, claim: &Arc<Claim<StepPro
         }));
     }
     Ok(result)
+}
+
+/// Refuses what cannot be made, before anything is changed; gives what is there.
+async fn refuse(
+    context: &Context,
+    servers: &Servers,
+    (wanted, sharding): (&[Wanted<'_>], &Decided),
+    existing: Existing,
+) -> Result<Present> {
+    let present = present::by_name(&servers.target, wanted).await?;
+    present::refuse_other_cases(&catalog::databases(&servers.target).await?, wanted)?;
+    // Before what is in the way: what another job has made there is not to be dropped or kept, but its.
+    present::refuse_other_jobs(context, servers, wanted).await?;
+    present::refuse_what_is_in_the_way(&servers.target, &present, wanted, existing).await?;
+    sharding.check(context, servers, wanted, &present).await?;
+    Ok(present)
 }
 
 /// What is done with existing collections and when indexes are built: from the first change on the target what was
