@@ -70,7 +70,7 @@ pub async fn check(context: &Context, servers: &Servers, entries: &[CatalogEntry
         let lacking = login.lacks(&rights_to_write(kind, &databases, &system::temporary(kind, ""), replaces));
         if !lacking.is_empty() {
             return Err(Error::bad_input(format!(
-                "the user of the target lacks rights that --include-system {} takes: {}; the role `restore` has most of them, docs/security.md all",
+                "the user of the target lacks rights that --include-system {} takes: {}; the roles `restore` and `backup` have them (docs/security.md)",
                 kind.word(),
                 lacking.join(", ")
             )));
@@ -247,7 +247,7 @@ fn unreadable(deployment: &Deployment, error: &DriverError, namespace: &Namespac
     let side = deployment.side;
     match code_of(error) {
         Some(code::UNAUTHORIZED) => Error::bad_input(format!(
-            "the user of the {side} may not read {namespace}, which --include-system takes; grant find on it (the roles `backup` and `restore` have it), or leave that out"
+            "the user of the {side} may not read {namespace}, which --include-system takes; grant find on it (the role `backup` has it), or leave that out"
         )),
         _ => deployment.failed(error).during(format!("reading {namespace}")),
     }
