@@ -32,7 +32,7 @@ async fn fill_old(database: &Database) -> Result<(), Failure> {
     create(database, "capped empty", doc! { "capped": true, "size": 100_000 }).await?;
     let validator = doc! { "$jsonSchema": { "required": ["a"] } };
     create(
-        &database,
+        database,
         "moderate",
         doc! { "validator": validator.clone(), "validationLevel": "moderate", "validationAction": "warn" },
     )
