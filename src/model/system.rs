@@ -285,6 +285,16 @@ impl Item {
         name.map_or_else(|_| format!("{:?}", self.key), str::to_owned)
     }
 
+    /// The roles that it has, as name and database.
+    pub fn roles(&self) -> Vec<(String, String)> {
+        let Ok(roles) = self.document.get_array("roles") else { return Vec::new() };
+        let role = |role: RawBsonRef<'_>| {
+            let role = role.as_document()?;
+            Some((role.get_str("role").ok()?.to_owned(), role.get_str("db").ok()?.to_owned()))
+        };
+        roles.into_iter().filter_map(|value| role(value.ok()?)).collect()
+    }
+
     /// The collection that it is in.
     pub fn collection(&self) -> Namespace {
         self.kind.collection(&self.db)
@@ -353,8 +363,8 @@ pub struct Compared {
     pub missing: Vec<Item>,
     /// The target has another one of that name.
     pub other: Vec<Item>,
-    /// How many it has as they are to be.
-    pub same: usize,
+    /// The target has it as it is to be.
+    pub same: Vec<Item>,
 }
 
 impl Compared {
@@ -362,7 +372,7 @@ impl Compared {
     pub fn add(&mut self, item: Item, there: Option<&RawDocument>) {
         match there {
             None => self.missing.push(item),
-            Some(there) if item.is(there) => self.same += 1,
+            Some(there) if item.is(there) => self.same.push(item),
             Some(_) => self.other.push(item),
         }
     }

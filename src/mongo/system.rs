@@ -16,6 +16,7 @@ use crate::model::namespace::Namespace;
 use crate::model::system::{Item, Login, SystemKind};
 use bson::{Bson, Document, RawBsonRef, RawDocumentBuf, doc, rawdoc};
 use mongodb::error::{Error as DriverError, ErrorKind};
+use std::collections::BTreeSet;
 
 const ADMIN: &str = "admin";
 
@@ -58,6 +59,25 @@ pub async fn login(deployment: &Deployment) -> Result<Login> {
         roles: each("authenticatedUserRoles").filter_map(|role| named(role, "role")).collect(),
         privileges: each("authenticatedUserPrivileges").cloned().collect(),
     })
+}
+
+/// Which of these roles, as name and database, there are, built-in ones included. `None` without the right to ask.
+///
+/// # Errors
+/// As [`Deployment::failed`].
+pub async fn known_roles(
+    target: &Deployment,
+    roles: &BTreeSet<(String, String)>,
+) -> Result<Option<BTreeSet<(String, String)>>> {
+    let asked: Vec<Document> = roles.iter().map(|(role, db)| doc! { "role": role, "db": db }).collect();
+    let reply = match target.run(ADMIN, doc! { "rolesInfo": asked }).await {
+        Ok(reply) => reply,
+        Err(error) if code_of(&error) == Some(code::UNAUTHORIZED) => return Ok(None),
+        Err(error) => return Err(target.failed(&error)),
+    };
+    let named = |role: &Document| Some((role.get_str("role").ok()?.to_owned(), role.get_str("db").ok()?.to_owned()));
+    let known = reply.get_array("roles").into_iter().flatten().filter_map(Bson::as_document);
+    Ok(Some(known.filter_map(named).collect()))
 }
 
 /// Puts a function where it belongs, in place of one with its name.

@@ -160,9 +160,24 @@ pub async fn copy(
                 "the target did not take {refused}, or it was changed just now; the server's log says why; run it again"
             )));
         }
-        each.push(format!("{same} {}", kind.noun(*same)));
+        each.push(format!("{} {}", same.len(), kind.noun(same.len())));
     }
+    notes.extend(without_roles(target, &surveys).await?);
     Ok(Copied { summary: each.join(", "), notes })
+}
+
+/// Those that have a role which the target does not know, and grants nothing: it was not copied.
+async fn without_roles(target: &Deployment, surveys: &[Survey]) -> Result<Vec<Note>> {
+    let items: Vec<&Item> = surveys.iter().flat_map(|survey| &survey.compared.same).collect();
+    let roles = items.iter().flat_map(|item| item.roles()).collect();
+    let Some(known) = system::known_roles(target, &roles).await? else { return Ok(Vec::new()) };
+    let unknown = |item: &&Item| {
+        let missing: Vec<(String, String)> = item.roles().into_iter().filter(|role| !known.contains(role)).collect();
+        let missing = names(missing.into_iter().map(|(role, db)| format!("{role} of {db}")));
+        let text = format!("{item} has a role that the target does not have, which grants nothing: {missing}");
+        (!missing.is_empty()).then(|| Note { namespace: item.collection(), text })
+    };
+    Ok(items.iter().filter_map(unknown).collect())
 }
 
 /// What there is of all kinds that were asked for, held against the target.

@@ -273,6 +273,27 @@ async fn a_user_who_appears_on_the_target_meanwhile_is_a_finding() -> Result<(),
 }
 
 #[tokio::test]
+async fn a_role_that_was_not_copied_is_named() -> Result<(), Failure> {
+    let (source, target) = tokio::try_join!(shared_source(), shared_target())?;
+    let (from, to) = (Client::with_uri_str(source.uri()).await?, Client::with_uri_str(target.uri()).await?);
+    let directory = tempfile::tempdir()?;
+    let db = "sys_users";
+    for client in [&from, &to] {
+        forget(&client.database(db)).await?;
+    }
+    load(&from.database(db)).await?;
+    let ferry = ferry(directory.path(), source, target, db).set("MONGOFERRY_INCLUDE_SYSTEM", "users");
+    ferry.run(&["step", "all"]).await.expect(0);
+    let notes = ferry.status().await.ok_or("the job is there")?["notes"].to_string();
+    assert!(notes.contains(&format!("user app of {db} has a role that the target does not have")), "{notes}");
+    assert!(notes.contains(&format!("clerk of {db}")) && !notes.contains("user old"), "{notes}");
+    for client in [&from, &to] {
+        forget(&client.database(db)).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn credentials_do_not_outlive_a_job_that_was_killed_and_abandoned() -> Result<(), Failure> {
     let (source, target) = tokio::try_join!(shared_source(), shared_target())?;
     let (from, to) = (Client::with_uri_str(source.uri()).await?, Client::with_uri_str(target.uri()).await?);
