@@ -17,7 +17,7 @@ use crate::model::step::Step;
 use crate::model::work::{Progress, StepProgress, UnitProgress, Work, WorkStatus};
 use crate::mongo::deployment::Deployment;
 use crate::mongo::failure::Side;
-use crate::mongo::marker;
+use crate::mongo::{marker, system};
 use crate::random;
 use crate::state::document::{Created, Replaced};
 use crate::state::keys;
@@ -72,6 +72,7 @@ pub async fn run(context: &Context) -> Result<String> {
             close::<LaneProgress>(context, &key, None).await?;
         }
     }
+    system::clean(&target, &job.id).await?;
     marker::remove(&target, &job.id).await?;
     context.journal.record("abandon", json!({ "job": job.id }));
     let restored = restore_balancer(context).await;

@@ -20,7 +20,7 @@ use crate::mongo::deployment::Deployment;
 use crate::mongo::failure::Side;
 use crate::source::Source;
 use crate::state::probe;
-use crate::steps::transforms;
+use crate::steps::{system, transforms};
 use std::fmt::Display;
 
 /// What is looked at on the source alone.
@@ -211,6 +211,8 @@ async fn listing(context: &Context, servers: &Servers, entries: &[CatalogEntry],
     looks.add(Check::Names, "target", special)?;
     let filters = transforms::check(context, servers, entries).await.map(|()| Vec::new());
     looks.add(Check::Selection, "source", filters)?;
+    let system = system::check(context, servers, entries).await.map(|()| Vec::new());
+    looks.add(Check::TargetContents, "target", system)?;
     let decided = crate::steps::prepare::sharding::decide(context, servers, entries).await;
     looks.add(Check::Sharding, "target", contents::sharding(servers, &decided))?;
     let (rows, usable) = servers::versions(servers).await?;

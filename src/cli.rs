@@ -14,7 +14,7 @@ use crate::start::Asked;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, ValueHint};
 use flags::{
-    CopyFlags, DeploymentFlags, FunctionWorkFlags, HttpFlag, JobFlag, LogFlags, PartFlags, SelectionFlags,
+    CopyFlags, DeploymentFlags, DryRunFlag, FunctionWorkFlags, HttpFlag, JobFlag, LogFlags, PartFlags, SelectionFlags,
     StateMachineFlag, StoreFlags, Suggested, WorkFlags,
 };
 use std::ffi::OsString;
@@ -249,6 +249,10 @@ fn check_combinations(step: StepName, raw: &RawArguments) -> Result<()> {
             return Err(only(flag, "`step verify` and `step all`"));
         }
     }
+    // One step by itself goes on from what the ones before it have written.
+    if raw.dry_run && step != StepName::All {
+        return Err(only("dry-run", "`step all`"));
+    }
     Ok(())
 }
 
@@ -311,6 +315,8 @@ struct StepArguments {
     /// The step to run
     step: StepName,
     #[command(flatten)]
+    dry_run: DryRunFlag,
+    #[command(flatten)]
     copy: CopyFlags,
     #[command(flatten)]
     work: WorkFlags,
@@ -324,6 +330,7 @@ struct StepArguments {
 
 impl StepArguments {
     fn take_into(&self, raw: &mut RawArguments) {
+        self.dry_run.take_into(raw);
         self.copy.take_into(raw);
         self.work.take_into(raw);
         self.part.take_into(raw);
@@ -568,7 +575,8 @@ mod tests {
         // `start` has those that a function can do something with.
         let start = command.find_subcommand("start").unwrap();
         let mut flags: Vec<&str> = start.get_arguments().filter_map(|argument| argument.get_long()).collect();
-        settings.retain(|name| !["time-budget", "takeover", "shard", "lane", "namespace", "http"].contains(name));
+        let of_step = ["time-budget", "takeover", "dry-run", "shard", "lane", "namespace", "http"];
+        settings.retain(|name| !of_step.contains(name));
         settings.extend(["redrive", "watch"]);
         flags.sort_unstable();
         settings.sort_unstable();
@@ -629,7 +637,7 @@ mod tests {
 
     #[test]
     fn usage_errors_are_one_line() {
-        let table: [(&[&str], &str); 18] = [
+        let table: [(&[&str], &str); 19] = [
             (&[], "requires a subcommand"),
             (&["stop"], "unrecognized subcommand 'stop'"),
             (&["step"], "<STEP>"),
@@ -645,6 +653,7 @@ mod tests {
             (&["step", "index", "--shard", "rs0"], "--shard goes with `step copy` only"),
             (&["step", "copy", "--namespace", "a.b"], "--namespace goes with `step index` and `step verify` only"),
             (&["step", "copy", "--verify", "full"], "--verify goes with `step verify` and `step all` only"),
+            (&["step", "copy", "--dry-run"], "--dry-run goes with `step all` only, not with `step copy`"),
             (&["step", "index", "--against", "source"], "--against goes with `step verify` and `step all` only"),
             (&["completions", "tcsh"], "tcsh"),
             (&["step", "all", "mongodb://u:secret-60x@h/"], "unexpected argument"),

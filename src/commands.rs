@@ -133,6 +133,8 @@ async fn run_steps(run: &Run<'_>, name: StepName) -> Result<Outcome> {
         driver::Outcome::Done { step, summary } => {
             if is_json {
                 output::result_json(&json!({ "step": name.as_str(), "status": "done", "summary": summary }))?;
+            } else if context.settings.dry_run {
+                output::result_line(&summary)?;
             } else {
                 output::result_line(&format!("{step} done: {summary}"))?;
             }
@@ -143,6 +145,8 @@ async fn run_steps(run: &Run<'_>, name: StepName) -> Result<Outcome> {
                 output::result_json(
                     &json!({ "step": name.as_str(), "status": "yield", "in": step, "reason": reason }),
                 )?;
+            } else if context.settings.dry_run {
+                output::result_line(&format!("{step} yielded: {reason}; a dry run keeps nothing, and begins anew"))?;
             } else {
                 output::result_line(&format!("{step} yielded: {reason}; run the same command again"))?;
             }

@@ -29,6 +29,7 @@ use crate::model::limit::{Quantity, RateLimits};
 use crate::model::namespace::Namespace;
 use crate::model::renames::Renames;
 use crate::model::size;
+use crate::model::system::IncludeSystem;
 use crate::model::target_sharding::ShardingChoices;
 use crate::telemetry::LogFormat;
 pub use configuration::Configuration;
@@ -200,6 +201,8 @@ pub struct Settings {
     pub filters: BTreeMap<Namespace, DocumentFilter>,
     /// Whether DBRefs in documents follow the renames.
     pub rename_dbrefs: bool,
+    /// What is copied beside collections.
+    pub include_system: IncludeSystem,
     /// What happens to collections that are in the target already.
     pub existing: Existing,
     /// They may be dropped although an earlier job committed them.
@@ -266,6 +269,8 @@ pub struct Settings {
     pub lease: Duration,
     /// Claim what another worker seems to hold.
     pub takeover: bool,
+    /// Everything is read, and nothing is written: neither to a server nor to the state.
+    pub dry_run: bool,
     /// Only this shard's lanes.
     pub shard: Option<String>,
     /// Only this lane, numbered within its shard. Without a shard it means the only one: whoever knows the shards has to
@@ -416,10 +421,11 @@ impl Resolver<'_> {
             renames: self.renames()?,
             filters: self.layers.file.as_ref().map(|(_, content)| content.filters.clone()).unwrap_or_default(),
             rename_dbrefs: self.word("rename-dbrefs", YES_NO, &[true, false])?.unwrap_or_default(),
+            include_system: self.include_system()?,
             existing,
             drop_committed: self.layers.flags.drop_committed,
             orphans: self.word("orphans", ORPHANS, &Orphans::ALL)?.unwrap_or_default(),
-            stop_balancer: self.word("stop-balancer", YES_NO, &[true, false])?.unwrap_or_default(),
+            stop_balancer: self.stop_balancer()?,
             sharding: ShardingChoices {
                 keep_unsharded: self.patterns("keep-unsharded")?,
                 keep_sharding: self.patterns("keep-sharding")?,
@@ -467,6 +473,7 @@ impl Resolver<'_> {
             save_interval: self.save_interval(&state, lease)?,
             lease,
             takeover: self.layers.flags.takeover,
+            dry_run: self.layers.flags.dry_run,
             shard: self.parsed("shard", parse_shard)?,
             lane: self.parsed("lane", |text| text.parse().map_err(|_| "a lane is a number from 0 on".to_owned()))?,
             namespace: self.parsed("namespace", Namespace::parse_valid)?,
@@ -711,6 +718,22 @@ impl Resolver<'_> {
             Some(given) => given.refuse(reason),
             None => Error::bad_input(reason),
         })
+    }
+
+    fn include_system(&self) -> Result<IncludeSystem> {
+        let Some(given) = self.layers.given("include-system") else { return Ok(IncludeSystem::default()) };
+        IncludeSystem::parse(given.values()).map_err(|reason| given.refuse(reason))
+    }
+
+    /// What changes nothing does not stop a balancer either.
+    fn stop_balancer(&self) -> Result<bool> {
+        let stops = self.word("stop-balancer", YES_NO, &[true, false])?.unwrap_or_default();
+        match self.layers.given("stop-balancer") {
+            Some(given) if stops && self.layers.flags.dry_run => Err(given.refuse(
+                "does not go with --dry-run, which changes nothing; say --stop-balancer no, and stop it by hand before",
+            )),
+            _ => Ok(stops),
+        }
     }
 
     fn renames(&self) -> Result<Renames> {

@@ -19,6 +19,7 @@ use crate::random::random_id;
 use crate::source::Source;
 use crate::state::document::Documents;
 use crate::state::keys;
+use crate::state::memory::MemoryStore;
 use crate::state::open::{S3Options, open_store};
 use crate::state::store::StateStore;
 use crate::stop::Stop;
@@ -44,11 +45,14 @@ pub struct Context {
 }
 
 impl Context {
-    /// Opens the state store; nothing is written.
+    /// Opens the state store; nothing is written. A dry run has one of its own, which goes with the process.
     ///
     /// # Errors
     /// Bad input for a store that cannot be used.
     pub async fn open(settings: Settings, stop: Stop) -> Result<Self> {
+        if settings.dry_run {
+            return Ok(Self::on(Arc::new(MemoryStore::new()), settings, stop));
+        }
         let s3 =
             S3Options { endpoint: settings.s3_endpoint.as_deref(), owner: settings.expected_bucket_owner.as_deref() };
         let store = open_store(&settings.state.to_string(), s3).await?;

@@ -5,6 +5,7 @@
 
 use crate::claim::{self, Claim, Claiming, DoneIs};
 use crate::context::Context;
+use crate::dry_run;
 use crate::error::{Error, Kind, Result};
 use crate::model::finding::{Finding, Note};
 use crate::model::step::Step;
@@ -50,6 +51,9 @@ pub struct Finished {
 /// # Errors
 /// Those of the first step that fails.
 pub async fn run_all(context: &Context) -> Result<Outcome> {
+    if context.settings.dry_run {
+        return dry_run::run(context).await;
+    }
     let mut last = None;
     for step in Step::ALL {
         match run_step(context, step, Named::InChain).await? {
@@ -99,6 +103,7 @@ pub async fn run_step(context: &Context, step: Step, named: Named) -> Result<Out
         match step {
             Step::Discover => steps::discover::run(context, &servers, named).await,
             Step::Plan => steps::plan::run(context, &servers).await,
+            Step::Prepare if context.settings.dry_run => steps::prepare::rehearsal::run(context, &servers).await,
             Step::Prepare => steps::prepare::run(context, &servers).await,
             Step::Copy => steps::copy::run(context, &servers, named).await,
             Step::Index => steps::index::run(context, &servers, named).await,

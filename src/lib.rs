@@ -44,6 +44,7 @@ pub mod control;
 pub mod copy;
 pub mod crash;
 pub mod driver;
+pub mod dry_run;
 pub mod environment;
 pub mod error;
 pub mod http;

@@ -147,6 +147,11 @@ pub(super) struct SelectionFlags {
     /// MONGOFERRY_RENAME_DBREFS]
     #[arg(long, value_name = "YES/NO", value_parser = Suggested(layer::YES_NO))]
     rename_dbrefs: Option<String>,
+    /// Copy these as well, at the end: functions of `system.js`, roles that somebody has made, users with their
+    /// credentials; of the databases that are copied, and those of `admin` where there is no --include; repeated or
+    /// comma-separated [default: none] [env: MONGOFERRY_INCLUDE_SYSTEM]
+    #[arg(long, value_name = "WHAT", value_parser = Suggested(layer::INCLUDE_SYSTEM))]
+    include_system: Vec<String>,
     /// Documents that a shard has and does not own: leave them out and count them, copy them, or stop at the first one
     /// [default: skip] [env: MONGOFERRY_ORPHANS]
     #[arg(long, value_name = "CHOICE", value_parser = Suggested(layer::ORPHANS))]
@@ -159,6 +164,7 @@ impl SelectionFlags {
         raw.set("exclude", &self.exclude);
         raw.set("rename", &self.rename);
         raw.set("rename-dbrefs", &self.rename_dbrefs);
+        raw.set("include-system", &self.include_system);
         raw.set("orphans", &self.orphans);
     }
 }
@@ -409,6 +415,20 @@ pub(super) struct WorkFlags {
     /// Claim at once what another worker seems to hold, without waiting for its lease to run out
     #[arg(long)]
     takeover: bool,
+}
+
+#[derive(Args)]
+pub(super) struct DryRunFlag {
+    /// With `step all`: plan, and read everything as a copy does, but write nothing, neither to a server nor to the state;
+    /// then say what would have been done
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl DryRunFlag {
+    pub(super) fn take_into(&self, raw: &mut RawArguments) {
+        raw.dry_run = self.dry_run;
+    }
 }
 
 impl WorkFlags {

@@ -7,6 +7,7 @@ use crate::error::Error;
 use crate::model::choice::{
     Against, CheckpointMode, CreateIndex, Existing, OnConflict, Orphans, ReadOrder, ReadPreference, ReadThrough, Verify,
 };
+use crate::model::system::SystemKind;
 use crate::redact::redact;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -17,6 +18,8 @@ pub const EXISTING: &[&str] = &[Existing::Refuse.word(), Existing::Drop.word(), 
 pub const ON_CONFLICT: &[&str] = &[OnConflict::Report.word(), OnConflict::Replace.word(), OnConflict::Keep.word()];
 /// The words for `--orphans`.
 pub const ORPHANS: &[&str] = &[Orphans::Skip.word(), Orphans::Copy.word(), Orphans::Fail.word()];
+/// The words for `--include-system`.
+pub const INCLUDE_SYSTEM: &[&str] = &[SystemKind::Function.word(), SystemKind::Role.word(), SystemKind::User.word()];
 /// The words for `--create-index`.
 pub const CREATE_INDEX: &[&str] =
     &[CreateIndex::None.word(), CreateIndex::Background.word(), CreateIndex::Foreground.word()];
@@ -111,6 +114,7 @@ pub const SETTINGS: &[Setting] = &[
     list("exclude"),
     list("rename"),
     one("rename-dbrefs"),
+    list("include-system"),
     one("orphans"),
     one("stop-balancer"),
     one("existing"),
@@ -147,6 +151,7 @@ pub const SETTINGS: &[Setting] = &[
     one("save-interval"),
     one("lease"),
     switch("takeover"),
+    switch("dry-run"),
     flag("shard"),
     flag("lane"),
     flag("namespace"),
@@ -189,6 +194,8 @@ pub struct RawArguments {
     pub takeover: bool,
     /// `--quiet`
     pub quiet: bool,
+    /// `--dry-run`
+    pub dry_run: bool,
 }
 
 impl RawArguments {

@@ -55,6 +55,7 @@ fn defaults() {
     assert_eq!(settings.lease, Duration::from_secs(15));
     assert_eq!((settings.log_format, settings.log_level), (LogFormat::Text, Level::INFO));
     assert!(!settings.takeover && !settings.accept_findings && !settings.drop_committed && !settings.quiet);
+    assert!(settings.include_system.is_empty() && !settings.dry_run);
     assert!(settings.notices.is_empty(), "{:?}", settings.notices);
 }
 
@@ -100,6 +101,7 @@ fn every_setting_can_be_given_in_every_place_that_it_has() {
         ("exclude", "a.x"),
         ("rename", "a:e,c.d:c.f"),
         ("rename-dbrefs", "yes"),
+        ("include-system", "js,roles"),
         ("orphans", "fail"),
         ("stop-balancer", "yes"),
         ("existing", "drop"),
@@ -164,6 +166,7 @@ fn every_setting_can_be_given_in_every_place_that_it_has() {
         assert_eq!(settings.filter.to_string(), "a,b,c.d but a.x", "{place}");
         assert_eq!(settings.renames.to_string(), "a:e,c.d:c.f", "{place}");
         assert!(settings.orphans == Orphans::Fail && settings.stop_balancer && settings.rename_dbrefs, "{place}");
+        assert_eq!(settings.include_system.to_string(), "js,roles", "{place}");
         assert_eq!((settings.existing, settings.create_index), (Existing::Drop, CreateIndex::Background), "{place}");
         assert_eq!((settings.verify, settings.against), (Verify::Full, Against::Source), "{place}");
         assert!(settings.fence_writes && !settings.digests, "{place}");
@@ -215,6 +218,7 @@ fn what_is_about_one_run_is_given_as_a_flag() {
     let settings = resolve(&["step", "verify", "--namespace", "shop.orders", "--accept-findings"], &[], "").unwrap();
     assert_eq!(settings.namespace, Some(Namespace::new("shop", "orders")));
     assert!(settings.accept_findings);
+    assert!(resolve(&["step", "all", "--dry-run", "--stop-balancer", "no"], &[], "").unwrap().dry_run);
     let settings = resolve(&["step", "all", "--existing", "drop", "--drop-committed"], &[], "").unwrap();
     assert!(settings.drop_committed);
 }
@@ -441,6 +445,8 @@ fn bad_input() {
         (&["step", "all", "--rename", "a:b.c"], &[], "", &["`a:b.c`", "a database becomes a database"]),
         (&["step", "all", "--rename", "a:b", "--rename", "a:c"], &[], "", &["`a` is renamed twice"]),
         (STEP_ALL, &[("MONGOFERRY_RENAME", "a:b,a:c")], "", &["MONGOFERRY_RENAME:", "renamed twice"]),
+        (STEP_ALL, &[("MONGOFERRY_INCLUDE_SYSTEM", "js,user")], "", &["js,user", "`user` is none of js, roles, users"]),
+        (&["step", "all", "--dry-run", "--stop-balancer", "yes"], &[], "", &["--stop-balancer yes", "--dry-run"]),
         (&["step", "all", "--rename", "a:local"], &[], "", &["`local` belongs to the server"]),
         (&["step", "all", "--expected-bucket-owner", "me"], &[], "", &["--expected-bucket-owner me:", "12 digits"]),
         (&["step", "all", "--max-lanes", "0"], &[], "", &["--max-lanes 0:", "from 1 to 1000"]),

@@ -73,6 +73,8 @@ pub struct Delivery<P: Progress = LaneProgress> {
     pub on_conflict: OnConflict,
     /// Whether a digest is taken of what is written.
     pub digests: bool,
+    /// Whether nothing is sent: what is read is counted, as if the target had taken it.
+    pub is_dry: bool,
     /// Where documents go that the target does not take.
     pub rejects: Arc<Rejects>,
     /// Whether this worker still may send.
@@ -140,7 +142,10 @@ impl<P: Progress> Delivery<P> {
     /// As [`Delivery::deliver`].
     pub async fn write(&self, documents: &Documents, extent: &Extent) -> Result<Settlement> {
         if *extent == Extent::There {
-            return Ok(self.recognise(documents));
+            return Ok(self.count(documents, documents.len() as u64));
+        }
+        if self.is_dry {
+            return Ok(self.count(documents, 0));
         }
         let mut there = self.probe(documents, extent).await?;
         let unread = self.unread(&there, documents, extent);
@@ -151,11 +156,11 @@ impl<P: Progress> Delivery<P> {
         Ok(settlement)
     }
 
-    /// Counts what was copied before.
-    fn recognise(&self, documents: &Documents) -> Settlement {
+    /// Counts what is not sent: it was copied before, or never is.
+    fn count(&self, documents: &Documents, replayed: u64) -> Settlement {
         let (read, read_bytes) = (documents.len() as u64, documents.size() as u64);
         let digest = self.digests.then(Digest::default);
-        let mut counts = Counts { read, read_bytes, replayed: read, digest, ..Counts::default() };
+        let mut counts = Counts { read, read_bytes, replayed, digest, ..Counts::default() };
         documents.iter().for_each(|document| counts.wrote(document.as_bytes()));
         Settlement { counts, rejected: Vec::new() }
     }
@@ -241,7 +246,7 @@ impl<P: Progress> Delivery<P> {
     /// As [`Delivery::deliver`].
     pub async fn settle_tail(&self, last: &Position) -> Result<Counts> {
         let mut settlement = Settlement { counts: Counts::default(), rejected: Vec::new() };
-        if self.replay && self.created {
+        if self.replay && self.created && !self.is_dry {
             let there = self.mine(self.between(last, self.range.upper.clone(), 0).await?)?;
             self.settle_unread(there.into_keys().collect(), &mut settlement).await?;
         }

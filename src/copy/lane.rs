@@ -84,7 +84,9 @@ pub async fn run(
     let progress = work.progress;
     let name = progress.lane.clone();
     let fence = Fence { job: servers.bound()?.0.id.clone(), lane: name.clone(), epoch: work.lease.epoch };
-    let fence = context.settings.fence_writes.then_some(fence);
+    // To fence is to write.
+    let is_fenced = context.settings.fence_writes && !context.settings.dry_run;
+    let fence = is_fenced.then_some(fence);
     let writers = Writers::new(servers.target.clone(), fence).map_err(|error| servers.target.failed(&error))?;
     let sealed = pages::read_proofs(&context.documents, &name, progress.segments).await?;
     let finished: BTreeSet<PartitionNumber> =
@@ -273,6 +275,7 @@ impl Run {
             not_before: self.origin.not_before,
             on_conflict: self.context.settings.on_conflict,
             digests: self.context.settings.digests,
+            is_dry: self.context.settings.dry_run,
             rejects: Arc::clone(&self.rejects),
             claim: Arc::clone(&self.claim),
             empty_probes: AtomicUsize::new(0),
@@ -376,7 +379,10 @@ impl Run {
         }
         // In the order of the disk nothing tells of a document that an earlier run has sent and the source has deleted
         // since, but that there is one too many.
-        if !replay || catalog::count(&self.servers.target, &spec.target).await? == open.counts.written {
+        if !replay
+            || delivery.is_dry
+            || catalog::count(&self.servers.target, &spec.target).await? == open.counts.written
+        {
             return Ok(true);
         }
         let mut live = self.live();

@@ -87,6 +87,7 @@ impl Redelivery {
                 digests: true,
                 rejects: Arc::new(Rejects::new(context.documents.clone(), lane, u64::MAX)),
                 claim: Arc::clone(claim),
+                is_dry: false,
                 empty_probes: AtomicUsize::new(0),
             });
         }

@@ -55,6 +55,7 @@ pub mod size;
 pub mod speed;
 pub mod step;
 pub mod suspect;
+pub mod system;
 pub mod tail;
 pub mod target_sharding;
 pub mod tuning;

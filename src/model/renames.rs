@@ -77,6 +77,11 @@ impl Renames {
         }
     }
 
+    /// What a database as a whole is called in the target.
+    pub fn database<'a>(&'a self, db: &'a str) -> &'a str {
+        self.databases.get(db).map_or(db, String::as_str)
+    }
+
     /// The targets that more than one of these namespaces would be copied to, each with its sources, sorted.
     pub fn collisions(&self, namespaces: &[Namespace]) -> Vec<(Namespace, Vec<Namespace>)> {
         let mut sources: BTreeMap<Namespace, Vec<Namespace>> = BTreeMap::new();

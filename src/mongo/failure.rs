@@ -31,6 +31,8 @@ pub mod code {
     pub const BAD_VALUE: i32 = 2;
     /// A right is missing.
     pub const UNAUTHORIZED: i32 = 13;
+    /// There is no such user.
+    pub const USER_NOT_FOUND: i32 = 11;
     /// It took longer than `maxTimeMS`.
     pub const MAX_TIME_EXPIRED: i32 = 50;
     /// Wrong user or password.

@@ -26,6 +26,7 @@ pub mod scan;
 pub mod shard_key_sample;
 pub mod sharding;
 pub mod split;
+pub mod system;
 pub mod upsert;
 pub mod wire;
 pub mod write;

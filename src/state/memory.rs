@@ -1,5 +1,6 @@
-//! A state store in memory that can be told to misbehave. For tests alone, but part of the library, since the
-//! integration tests and those of other crates use it as well; no URL leads to it.
+//! A state store in memory: that of a dry run, whose state goes with the process. No URL leads to it.
+//!
+//! Tests can tell it to misbehave, those of other crates as well.
 //!
 //! It is as unhelpful as [`super::store::StateStore`] allows: its etags hash the content (so equal contents have equal
 //! etags), and a request that was given up may take effect later.

@@ -1,10 +1,12 @@
 //! commit: writes the checkpoint, once everything before is done. After that the target may be live.
 //!
-//! - Reads: the results of all steps, the source's oplog.
-//! - Writes: the checkpoint in MongoShake's form, the marker's `committed`, the times of TTL indexes and collections that were
-//!   held back, the balancer's settings on the source where discover has stopped it, the step's result, in this order.
+//! - Reads: the results of all steps, the source's oplog; with `--include-system` its functions, roles and users.
+//! - Writes: these ([`system`]), the checkpoint in MongoShake's form, the marker's `committed`, the times of TTL indexes and
+//!   collections that were held back, the balancer's settings on the source where discover has stopped it, the step's result,
+//!   in this order.
 //! - Resumes by: doing it again; the same values are written once more, until the marker says that they are.
 
+use super::system::{self, Copied};
 use super::{balancer, discover, expiry, ownership, units};
 use crate::claim::Claim;
 use crate::config::CheckpointUri;
@@ -41,6 +43,7 @@ async fn commit(context: &Context, servers: &Servers, claim: &Arc<Claim<StepProg
     // Once it is marked all of this was done, and must not be done again: the balancer may be on by now, and a stream may
     // have moved the checkpoint.
     let is_committed = marker::is_committed(&servers.target, &job.id).await?;
+    let mut system = Copied::default();
     if !is_committed {
         units::accepted(context, Step::Commit, &findings)?;
         discover::guard_oplogs(&servers.source, &checkpoints).await.map_err(lost)?;
@@ -52,6 +55,8 @@ async fn commit(context: &Context, servers: &Servers, claim: &Arc<Claim<StepProg
         _ => place(context, servers).await?,
     };
     if !is_committed {
+        let entries = pages::read_catalog(&context.documents).await?;
+        system = system::copy(context, servers, claim, &entries).await.map_err(begun)?;
         if let Some(deployment) = &deployment {
             write(deployment, context, claim, &starts).await?;
         }
@@ -65,15 +70,17 @@ async fn commit(context: &Context, servers: &Servers, claim: &Arc<Claim<StepProg
     }
     claim.ensure_may_send().await?;
     balancer::restore(context, &servers.source.main).await?;
+    let Copied { summary: system, notes } = system;
+    let system = if system.is_empty() { system } else { format!(", {system} as on the source") };
     let accepted = if findings.is_empty() { String::new() } else { format!(", {} findings accepted", findings.len()) };
     let each: Vec<String> = starts.iter().map(|(name, after)| format!("checkpoint of {name} is {after}")).collect();
     let summary = match checkpoints.mode {
         CheckpointMode::None => {
-            format!("no checkpoint was captured or written, as --checkpoint-mode none has it{accepted}")
+            format!("no checkpoint was captured or written, as --checkpoint-mode none has it{system}{accepted}")
         }
-        _ => format!("{}, written {place}{accepted}", each.join(", ")),
+        _ => format!("{}, written {place}{system}{accepted}", each.join(", ")),
     };
-    Ok(Finished { summary, ..Finished::default() })
+    Ok(Finished { summary, notes, ..Finished::default() })
 }
 
 /// Where the checkpoint goes, in words, and the deployment; `None` when it stays in the state.
@@ -103,6 +110,14 @@ async fn write(
         crash::around("checkpoint", checkpoint::write(deployment, namespace, name, *after)).await?;
     }
     Ok(())
+}
+
+/// From the first change of the target on it is no input that is at fault.
+fn begun(error: Error) -> Error {
+    match error.kind() {
+        Kind::BadInput => error.as_kind(Kind::TargetUnavailable),
+        _ => error,
+    }
 }
 
 /// After the copy it is no input that is at fault.

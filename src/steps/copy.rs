@@ -297,10 +297,13 @@ async fn finish(context: &Context, plan: &PlanHead) -> Result<Outcome> {
         }
     }
     let orphans = if counts.orphans == 0 { String::new() } else { format!(", {} orphans left out", counts.orphans) };
-    let summary = format!(
-        "{} documents read, {} written, {} replaced, {} rejected{orphans}",
-        counts.read, counts.written, counts.replaced, counts.rejected
-    );
+    let summary = match context.settings.dry_run {
+        true => format!("{} documents ({} bytes) read{orphans}", counts.read, counts.read_bytes),
+        false => format!(
+            "{} documents read, {} written, {} replaced, {} rejected{orphans}",
+            counts.read, counts.written, counts.replaced, counts.rejected
+        ),
+    };
     let progress = StepProgress { summary, counts: Some(counts), ..StepProgress::new(Step::Copy) };
     driver::finish_parts(context, progress).await
 }

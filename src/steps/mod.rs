@@ -11,6 +11,7 @@ pub mod oplog_window;
 pub mod ownership;
 pub mod plan;
 pub mod prepare;
-mod transforms;
+pub mod system;
+pub mod transforms;
 pub mod units;
 pub mod verify;

@@ -6,8 +6,8 @@ use crate::support::compare::{Scope, compare};
 use crate::support::ferry::Ferry;
 use crate::support::servers::{Failure, shared_minio, shared_source, shared_target};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use mongodb::Client;
 use mongodb::bson::{Bson, Document, doc};
+use mongodb::{Client, Database};
 use std::path::Path;
 
 /// How many jobs run side by side.
@@ -18,7 +18,7 @@ const DOCUMENTS: i32 = 11_000;
 
 async fn load(source: &Client, database: &str) -> Result<u64, Failure> {
     let database = source.database(database);
-    database.drop().await?;
+    forget(&database).await?;
     let events: Vec<Document> =
         (0..DOCUMENTS).map(|n| doc! { "_id": n, "k": n % 7, "text": format!("event {n}") }).collect();
     database.collection("events").insert_many(events).await?;
@@ -46,8 +46,39 @@ async fn load(source: &Client, database: &str) -> Result<u64, Failure> {
         doc! { "key": { "at": 1 }, "name": "expiring", "expireAfterSeconds": 60 },
     ];
     database.run_command(doc! { "createIndexes": "events", "indexes": indexes }).await?;
+    let resource = doc! { "db": database.name(), "collection": "events" };
+    let privilege = doc! { "resource": resource, "actions": ["find", "insert"] };
+    database.run_command(doc! { "createRole": "clerk", "privileges": [privilege], "roles": [] }).await?;
+    for name in ["app", "other"] {
+        let roles = [doc! { "role": "clerk", "db": database.name() }];
+        database.run_command(doc! { "createUser": name, "pwd": "p", "roles": roles }).await?;
+    }
+    database.collection("system.js").insert_one(doc! { "_id": "f", "value": 1 }).await?;
     // Each of the three series of measurements is a bucket.
     Ok(DOCUMENTS as u64 + 7 + 40 + 3)
+}
+
+/// Drops a database with its users and roles.
+async fn forget(database: &Database) -> Result<(), Failure> {
+    database.run_command(doc! { "dropAllUsersFromDatabase": 1 }).await?;
+    database.run_command(doc! { "dropAllRolesFromDatabase": 1 }).await?;
+    Ok(database.drop().await?)
+}
+
+/// The functions, roles and users of a database, without its name.
+async fn system(client: &Client, db: &str) -> Result<Vec<String>, Failure> {
+    let mut found = Vec::new();
+    for (of, collection) in [(db, "system.js"), ("admin", "system.roles"), ("admin", "system.users")] {
+        let filter = if of == db {
+            doc! {}
+        } else {
+            doc! { "db": db }
+        };
+        let there = client.database(of).collection::<Document>(collection).find(filter).sort(doc! { "_id": 1 }).await?;
+        let there: Vec<Document> = there.try_collect().await?;
+        found.extend(there.iter().map(|document| document.to_string().replace(&format!("\"{db}"), "\"db")));
+    }
+    Ok(found)
 }
 
 /// The numbered points that a run of the job passes, by name.
@@ -90,7 +121,11 @@ async fn crash_at(
     assert!(replayed <= documents - covered, "point {number} {name}: {replayed} sent again, {covered} were covered");
     let checkpoints = target.database("mongoshake").collection::<Document>(&format!("ckpt_{to}"));
     assert_eq!(checkpoints.count_documents(doc! {}).await?, 1, "point {number} {name}");
-    target.database(to).drop().await?;
+    let there = system(target, to).await?;
+    assert_eq!((there.len(), &there), (4, &system(source, from).await?), "point {number} {name}");
+    let (names, id) = (target.database("admin").list_collection_names().await?, status["id"].as_str().ok_or("an id")?);
+    assert!(!names.iter().any(|name| name.contains(id)), "point {number} {name}: {names:?}");
+    forget(&target.database(to)).await?;
     Ok(replayed)
 }
 
@@ -101,6 +136,7 @@ fn ferry(directory: &Path, source: &str, target: &str, job: &str, from: &str) ->
         .set("MONGOFERRY_CHECKPOINT_NAMESPACE", format!("mongoshake.ckpt_{job}"))
         .set("MONGOFERRY_SAVE_INTERVAL", "10ms")
         .set("MONGOFERRY_FENCE_WRITES", "yes")
+        .set("MONGOFERRY_INCLUDE_SYSTEM", "js,roles,users")
         .set("MONGOFERRY_LOG_LEVEL", "warn")
 }
 
@@ -113,7 +149,20 @@ async fn a_crash_at_any_point_loses_and_doubles_nothing() -> Result<(), Failure>
     let directory = tempfile::tempdir()?;
     let first = ferry(directory.path(), &source.uri(), &target.uri(), "crash_first", "crash");
     let points = points(&first, directory.path()).await?;
-    for effect in ["state", "fence", "insert", "marker", "create", "index", "checkpoint", "committed", "expire"] {
+    for effect in [
+        "state",
+        "fence",
+        "insert",
+        "marker",
+        "create",
+        "index",
+        "system-function",
+        "system-fill",
+        "system-merge",
+        "checkpoint",
+        "committed",
+        "expire",
+    ] {
         assert!(points.iter().any(|(_, name)| name.ends_with(effect)), "no point around {effect}");
     }
     let runs: Vec<_> = points
@@ -182,6 +231,9 @@ async fn a_crash_while_existing_collections_are_dropped_loses_nothing() -> Resul
         let old = target_client.database(job).collection("events");
         old.insert_many((0..50).map(|n| doc! { "_id": n, "old": true })).await?;
         let there = target_client.database(job);
+        // Equal ones may be there, and others are replaced.
+        there.run_command(doc! { "createRole": "clerk", "privileges": [], "roles": [] }).await?;
+        there.run_command(doc! { "createUser": "app", "pwd": "another", "roles": [] }).await?;
         there.run_command(doc! { "create": "series", "timeseries": { "timeField": "other" } }).await?;
         there.run_command(doc! { "create": "view", "viewOn": "nothing", "pipeline": [] }).await.map(|_| ())
     };
@@ -189,9 +241,11 @@ async fn a_crash_while_existing_collections_are_dropped_loses_nothing() -> Resul
     let points = points(&dropping("drop_first"), directory.path()).await?;
     assert!(points.iter().any(|(_, name)| name.ends_with("drop")));
     let in_prepare = points.iter().skip_while(|(_, name)| !name.ends_with("marker"));
-    let in_prepare: Vec<_> = in_prepare.take_while(|(_, name)| !name.ends_with("insert")).collect();
+    let in_prepare = in_prepare.take_while(|(_, name)| !name.ends_with("insert"));
+    let of_system: Vec<_> = points.iter().filter(|(_, name)| name.contains("system-")).collect();
+    assert!(of_system.iter().any(|(_, name)| name.ends_with("replace")));
     let mut runs = Vec::new();
-    for point in in_prepare {
+    for point in in_prepare.chain(of_system) {
         let job = format!("drop_{}", point.0);
         leave_something(&job).await?;
         let ferry = dropping(&job);

@@ -94,6 +94,7 @@ impl Sides {
             digests: true,
             rejects: Arc::new(Rejects::new(documents, lane, 0)),
             claim,
+            is_dry: false,
             empty_probes: AtomicUsize::new(0),
         };
         Ok(Self { source: at_source, target: at_target, delivery, _state: state })

@@ -124,6 +124,16 @@ async fn what_shards_own_arrives_once_and_their_orphans_do_not() -> Result<(), F
     cluster.plant("s0", "direct.leftover", planted[..30].to_vec()).await?;
     cluster.plant("s1", "direct.leftover", planted[..40].to_vec()).await?;
 
+    // Users are the config servers', functions lie where their database does.
+    let create = doc! {"createUser": "app", "pwd": "p", "roles": [{"role": "read", "db": database}]};
+    cluster.config_client().await?.database(database).run_command(create).await?;
+    let functions = cluster.shard_client("s0").await?.database(database).collection("system.js");
+    functions.insert_one(doc! {"_id": "f", "value": 1}).await?;
+
+    let dry = job.ferry.clone().set("MONGOFERRY_INCLUDE_SYSTEM", "js,users");
+    let dry = dry.run(&["step", "all", "--dry-run"]).await.expect(0);
+    assert!(job.on_target.database(database).list_collection_names().await?.is_empty());
+
     let slow = job.ferry.clone().set("MONGOFERRY_MAX_DOCUMENTS_PER_SECOND", "5000");
     for kill in 0..5 {
         let mut run = Running::start(&slow, &["step", "all"])?;
@@ -131,7 +141,9 @@ async fn what_shards_own_arrives_once_and_their_orphans_do_not() -> Result<(), F
         run.signal(Signal::KILL)?;
         run.ended_within(AT_MOST).await?;
     }
-    job.ferry.clone().set("MONGOFERRY_VERIFY", "full").run(&["step", "all"]).await.expect(0);
+    let ferry = job.ferry.clone().set("MONGOFERRY_INCLUDE_SYSTEM", "js,users").set("MONGOFERRY_VERIFY", "full");
+    let ran = ferry.run(&["step", "all"]).await.expect(0);
+    assert!(ran.stdout.contains("1 function, 1 user as on the source"), "{}", ran.stdout);
 
     let mut orphans = 0;
     for collection in collections {
@@ -153,6 +165,10 @@ async fn what_shards_own_arrives_once_and_their_orphans_do_not() -> Result<(), F
     assert_eq!(job.arrived("plain").await?.len(), 10);
     assert_eq!(job.arrived("leftover").await?.len(), 30);
     assert_eq!(job.orphans()?, orphans);
+    let read = format!("{} documents (", collections.len() * planted.len() + 10 + 30);
+    for part in [&read, &format!("{orphans} orphans left out"), "1 function, 1 user would be written"] {
+        assert!(dry.stdout.contains(part), "{part}: {}", dry.stdout);
+    }
 
     let checkpoints = job.on_target.database("mongoshake").collection::<Document>(database);
     let mut names = checkpoints.distinct("name", doc! {}).await?;

@@ -8,6 +8,7 @@
 
 mod early_indexes;
 mod present;
+pub mod rehearsal;
 pub mod sharding;
 mod views;
 
@@ -30,7 +31,7 @@ use crate::mongo::{catalog, marker};
 use crate::state::keys;
 use crate::state::pages::{self, InventoryEntry, InventoryPage, PAGE, PreparedEntry, PreparedPage};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use present::Image;
+use present::{Image, Present};
 use sharding::Decided;
 use std::sync::Arc;
 
@@ -55,12 +56,7 @@ async fn prepare(context: &Context, servers: &Servers, claim: &Arc<Claim<StepPro
     let (existing, create_index) = choices(context, claim, is_any_there).await?;
     let sharding = sharding::decide(context, servers, &entries).await?;
     if !begun {
-        let present = present::by_name(&servers.target, &wanted).await?;
-        present::refuse_other_cases(&catalog::databases(&servers.target).await?, &wanted)?;
-        // Before what is in the way: what another job has made there is not to be dropped or kept, but its.
-        present::refuse_other_jobs(context, servers, &job.id, &wanted).await?;
-        present::refuse_what_is_in_the_way(&servers.target, &present, &wanted, existing).await?;
-        sharding.check(context, servers, &wanted, &present).await?;
+        refuse(context, servers, &job.id, (&wanted, &sharding), existing).await?;
         claim.ensure_may_send().await?;
         let was_there = marker::is_there(&servers.target, &job.id).await?;
         let targets: Vec<Namespace> = wanted.iter().map(|wanted| wanted.target.clone()).collect();
@@ -140,12 +136,26 @@ pub async fn refuse_existing(
     sharding: &Decided,
 ) -> Result<usize> {
     let wanted = wanted(entries, &context.settings.renames)?;
-    let present = present::by_name(&servers.target, &wanted).await?;
     let id = servers.job.as_ref().map_or("", |job| &job.id);
-    present::refuse_other_jobs(context, servers, id, &wanted).await?;
-    present::refuse_what_is_in_the_way(&servers.target, &present, &wanted, context.settings.existing).await?;
-    sharding.check(context, servers, &wanted, &present).await?;
+    let present = refuse(context, servers, id, (&wanted, sharding), context.settings.existing).await?;
     Ok(present.len())
+}
+
+/// Refuses what cannot be made for the job of this id, before anything is changed; gives what is there.
+async fn refuse(
+    context: &Context,
+    servers: &Servers,
+    id: &str,
+    (wanted, sharding): (&[Image<'_>], &Decided),
+    existing: Existing,
+) -> Result<Present> {
+    let present = present::by_name(&servers.target, wanted).await?;
+    present::refuse_other_cases(&catalog::databases(&servers.target).await?, wanted)?;
+    // Before what is in the way: what another job has made there is not to be dropped or kept, but its.
+    present::refuse_other_jobs(context, servers, id, wanted).await?;
+    present::refuse_what_is_in_the_way(&servers.target, &present, wanted, existing).await?;
+    sharding.check(context, servers, wanted, &present).await?;
+    Ok(present)
 }
 
 /// What is done with existing collections and when indexes are built: from the first change on the target what was
