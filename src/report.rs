@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::model::catalog::CatalogEntry;
 use crate::model::choice::{CreateIndex, ReadThrough};
 use crate::model::counts::Counts;
+use crate::model::filter::Pattern;
 use crate::model::job::{Binding, CheckpointMap, JobRecord};
 use crate::model::left_out::LeftOut;
 use crate::model::report::{
@@ -204,12 +205,16 @@ fn settings(
     let mut settings = job.map(|job| job.settings.clone()).unwrap_or_default();
     let mut set = |name: &str, value: String| settings.insert(name.to_owned(), value);
     if let Some(binding) = job.and_then(|job| job.binding.as_ref()) {
-        let list = |patterns: &[crate::model::namespace::Pattern]| {
-            patterns.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
-        };
-        set("include", list(binding.filter.include()));
-        set("exclude", list(binding.filter.exclude()));
-        let renames: BTreeMap<String, String> = binding.renames.clone().into();
+        let list = |patterns: &[Pattern]| patterns.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        set("include", list(binding.selection.filter.include()));
+        set("exclude", list(binding.selection.filter.exclude()));
+        let renames: BTreeMap<String, String> = binding.selection.renames.clone().into();
+        if binding.selection.rename_dbrefs {
+            set("rename-dbrefs", "yes".to_owned());
+        }
+        for (namespace, filter) in &binding.selection.filters {
+            set(&format!("filter of {namespace}"), filter.to_string());
+        }
         set("rename", renames.iter().map(|(from, to)| format!("{from}:{to}")).collect::<Vec<_>>().join(","));
     }
     if let Some(checkpoint) = checkpoint {

@@ -7,7 +7,8 @@ use crate::error::Result;
 use crate::model::catalog::{CatalogEntry, CollectionKind};
 use crate::model::check::{Check, Row};
 use crate::model::choice::{CheckpointMode, ReadThrough};
-use crate::model::namespace::{Namespace, Pattern, SPECIAL_DATABASES};
+use crate::model::filter::Pattern;
+use crate::model::namespace::{Namespace, SPECIAL_DATABASES};
 use crate::model::rights::{Copied, Need, SourceModes, SourcePart, TargetModes, checkpoint};
 use crate::mongo::deployment::Deployment;
 use crate::mongo::{catalog, inspect};
@@ -172,20 +173,15 @@ fn said(about: &str, user: Option<&str>, rows: Vec<Row>) -> Vec<Row> {
 /// The databases that are copied, as far as the filter alone tells.
 fn wanted(context: &Context, visible: &[String]) -> Vec<String> {
     let filter = &context.settings.filter;
-    let excluded = |database: &str| {
-        filter.exclude().iter().any(|pattern| matches!(pattern, Pattern::Database(excluded) if excluded == database))
+    let named = |pattern: &Pattern| {
+        let database = match pattern {
+            Pattern::Database(database) => database,
+            Pattern::Collection(namespace) => namespace.db(),
+        };
+        // Also what the user does not see; which databases a pattern means, only those say that there are.
+        (!database.contains('*')).then(|| database.to_owned())
     };
-    let included: BTreeSet<String> = match filter.include() {
-        [] => visible.iter().cloned().collect(),
-        // Also what the user does not see.
-        patterns => patterns
-            .iter()
-            .map(|pattern| match pattern {
-                Pattern::Database(database) => database.clone(),
-                Pattern::Collection(namespace) => namespace.db().to_owned(),
-            })
-            .collect(),
-    };
-    let is_copied = |database: &String| !excluded(database) && !SPECIAL_DATABASES.contains(&database.as_str());
-    included.into_iter().filter(is_copied).collect()
+    let all = visible.iter().cloned().chain(filter.include().iter().filter_map(named));
+    let all: BTreeSet<String> = all.filter(|database| filter.may_copy_of(database)).collect();
+    all.into_iter().collect()
 }

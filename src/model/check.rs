@@ -330,7 +330,7 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "a test may fail")]
     use super::*;
     use crate::error::Kind;
-    use crate::model::namespace::Pattern;
+    use crate::model::filter::Pattern;
 
     fn namespaces(names: &[&str]) -> Vec<Namespace> {
         names.iter().map(|name| Namespace::parse(name).unwrap()).collect()

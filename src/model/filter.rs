@@ -176,6 +176,18 @@ impl Filter {
             || self.include.iter().filter_map(Pattern::requests).any(|namespace| namespace.db() == db)
     }
 
+    /// Whether something of this database may be copied, as far as that can be said without knowing what is in it.
+    pub fn may_copy_of(&self, db: &str) -> bool {
+        let of_database = |pattern: &Pattern| match pattern {
+            Pattern::Database(name) => fits(name, db),
+            Pattern::Collection(namespace) => fits(namespace.db(), db),
+        };
+        let all_of = |pattern: &Pattern| matches!(pattern, Pattern::Database(name) if fits(name, db));
+        self.asks_for(db)
+            && !self.exclude.iter().any(all_of)
+            && (self.include.is_empty() || self.include.iter().any(of_database))
+    }
+
     /// The includes that let none of these namespaces through: a typing error, or all of it is excluded.
     pub fn unmatched_includes(&self, namespaces: &[Namespace]) -> Vec<&Pattern> {
         let matched = |pattern: &Pattern| namespaces.iter().any(|ns| pattern.matches(ns) && self.lets_through(ns));
@@ -211,6 +223,15 @@ mod tests {
 
     fn filter(include: &[&str], exclude: &[&str]) -> Filter {
         Filter::new(patterns(include), patterns(exclude)).unwrap()
+    }
+
+    #[test]
+    fn databases_of_which_something_may_be_copied() {
+        let may = |include: &[&str], exclude: &[&str], db: &str| filter(include, exclude).may_copy_of(db);
+        assert!(may(&[], &[], "shop") && !may(&[], &[], "admin"));
+        assert!(may(&["shop.a"], &[], "shop") && !may(&["shop.a"], &[], "other"));
+        assert!(may(&["tenant_*"], &[], "tenant_1") && !may(&["tenant_*"], &["tenant_1"], "tenant_1"));
+        assert!(may(&["admin.things"], &[], "admin") && may(&[], &["shop.a"], "shop"));
     }
 
     #[test]

@@ -566,7 +566,7 @@ mod tests {
 
     async fn written(entries: &[CatalogEntry]) -> (MemoryStore, Documents, CatalogHead) {
         let (store, documents) = documents();
-        let selection = (&Filter::default(), &Renames::default());
+        let selection = Selection::default();
         let mut writer = CatalogWriter::new(&documents, "attempt", selection);
         for entry in entries {
             writer.add(entry.clone()).await.unwrap();

@@ -247,7 +247,7 @@ async fn compare(target: &Deployment, items: Vec<Item>) -> Result<Compared> {
         let (of_it, rest): (Vec<Item>, Vec<Item>) = items.into_iter().partition(|item| item.collection() == namespace);
         items = rest;
         let keys: Vec<Key> = of_it.iter().map(|item| item.key.clone()).collect();
-        let there = read::documents_with(target, &namespace, &keys, None).await;
+        let there = read::documents_with(target, &namespace, None, &keys, None).await;
         let there = there.map_err(|error| unreadable(target, &error, &namespace))?;
         for item in of_it {
             let found = there.get(&item.key).and_then(|versions| versions.first()).map(AsRef::as_ref);
