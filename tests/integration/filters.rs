@@ -72,9 +72,12 @@ async fn only_what_matches_arrives_in_every_order_of_reading() -> Result<(), Fai
     let job = Job::new("filtered", file).await?;
     let source = job.from.database("filtered");
     source.collection("mixed").insert_many(mixed(20_000)).await?;
+    // The largest of all, at which a scan ends, does not match.
+    let largest = ObjectId::from_bytes([255; 12]);
+    source.collection("mixed").insert_one(doc! { "_id": largest, "tenant": 0 }).await?;
     source.collection("none").insert_many((0..10).map(|n| doc! { "_id": n, "tenant": n })).await?;
     source.collection("whole").insert_many((0..10).map(|n| doc! { "_id": n, "tenant": n })).await?;
-    // The largest `_id` of all decides where a scan ends: one that matches not, and one that is not found by bounds.
+    // What is found by no bounds: the largest `_id` there can be.
     let ends = [Bson::MinKey, Bson::Int32(1), Bson::Int32(2), Bson::MaxKey];
     let ends = ends.into_iter().enumerate().map(|(n, id)| doc! { "_id": id, "wanted": n % 2 == 1 });
     source.collection("ends").insert_many(ends).await?;
@@ -406,11 +409,14 @@ async fn collections_that_differ_only_in_case_both_arrive() -> Result<(), Failur
 #[tokio::test]
 async fn a_collection_beside_the_servers_own_is_copied_when_it_is_named() -> Result<(), Failure> {
     let job = Job::new("special", "").await?;
-    job.from.database("special").collection("c").insert_one(doc! { "_id": 1 }).await?;
+    for name in ["c", "ferry_other"] {
+        job.from.database("special").collection(name).insert_one(doc! { "_id": 1 }).await?;
+    }
     for (db, name) in [("admin", "ferry_notes"), ("admin", "ferry_other"), ("mongoshake", "ferry_notes")] {
         job.from.database(db).collection(name).insert_one(doc! { "_id": db }).await?;
     }
-    let ferry = job.ferry.clone().set("MONGOFERRY_INCLUDE", "special*,admin.ferry_notes,mongoshake.ferry_notes");
+    let ferry =
+        job.ferry.clone().set("MONGOFERRY_INCLUDE", "special.c,*.ferry_other,admin.ferry_notes,mongoshake.ferry_notes");
     let in_the_way = ferry.clone().set("MONGOFERRY_CHECKPOINT_NAMESPACE", "mongoshake.ferry_notes");
     let refused = in_the_way.run(&["step", "all"]).await.expect(2);
     assert!(refused.stderr.contains("mongoshake.ferry_notes, where the checkpoint goes"), "{}", refused.stderr);
@@ -424,6 +430,8 @@ async fn a_collection_beside_the_servers_own_is_copied_when_it_is_named() -> Res
     assert_eq!(read("admin", "ferry_notes").await?, Some(doc! { "_id": "admin" }));
     assert_eq!(read("special", "notes").await?, Some(doc! { "_id": "mongoshake" }));
     assert_eq!(read("special", "c").await?, Some(doc! { "_id": 1 }));
+    // A star is no name.
+    assert_eq!(read("special", "ferry_other").await?, Some(doc! { "_id": 1 }));
     assert_eq!(read("admin", "ferry_other").await?, None);
     Ok(())
 }
