@@ -10,8 +10,9 @@ use std::path::Path;
 /// Every password here begins so.
 const PASSWORD: &str = "hedgehog-old";
 
-async fn secured(name: &str) -> Result<ReplicaSet, Failure> {
-    ReplicaSet::start(StartOptions { name: name.to_owned(), auth: true, ..Default::default() }).await
+async fn secured(name: &str, version: Option<&str>) -> Result<ReplicaSet, Failure> {
+    let version = version.map(str::to_owned);
+    ReplicaSet::start(StartOptions { name: name.to_owned(), auth: true, version, ..Default::default() }).await
 }
 
 /// A role, a user with both kinds of credentials, one with the older kind alone, and a function.
@@ -93,7 +94,15 @@ async fn may_read(uri: &str, db: &str) -> bool {
 
 #[tokio::test]
 async fn users_log_in_on_the_target_with_the_passwords_that_they_had() -> Result<(), Failure> {
-    let (source, target) = tokio::try_join!(secured("source"), secured("target"))?;
+    let (old, usual) = (Some("4.4.2"), None);
+    for (from, to) in [(usual, usual), (old, usual), (old, old)] {
+        users_arrive(from, to).await?;
+    }
+    Ok(())
+}
+
+async fn users_arrive(from: Option<&str>, to: Option<&str>) -> Result<(), Failure> {
+    let (source, target) = tokio::try_join!(secured("source", from), secured("target", to))?;
     let (from, to) = (Client::with_uri_str(source.uri()).await?, Client::with_uri_str(target.uri()).await?);
     load(&from.database("shop")).await?;
     let whole = doc! { "resource": { "cluster": true }, "actions": ["listDatabases"] };
@@ -363,7 +372,7 @@ async fn user(set: &ReplicaSet, name: &str, roles: &[&str], privileges: Vec<Docu
 
 #[tokio::test]
 async fn the_documented_rights_suffice_and_each_that_is_missing_is_named() -> Result<(), Failure> {
-    let (source, target) = tokio::try_join!(secured("source"), secured("target"))?;
+    let (source, target) = tokio::try_join!(secured("source", None), secured("target", None))?;
     let (from, to) = (Client::with_uri_str(source.uri()).await?, Client::with_uri_str(target.uri()).await?);
     let directory = tempfile::tempdir()?;
     load(&from.database("shop")).await?;
