@@ -22,6 +22,7 @@ use crate::model::lease::Lease;
 use crate::model::namespace::Namespace;
 use crate::model::oplog_window::{OplogBegins, Window};
 use crate::model::reject;
+use crate::model::renames::Renames;
 use crate::model::speed::{Moved, Rate, percent};
 use crate::model::step::Step;
 use crate::model::work::{Building, Work, WorkStatus};
@@ -359,7 +360,9 @@ fn status(name: &str, facts: Facts<'_>) -> Status {
     let (mut status, error) = job_status(&all, is_committed, is_abandoned, failure.as_ref());
     let (findings, notes) = remarks(&facts);
     let is_done = |step| steps.get(&step).is_some_and(|work| work.status == WorkStatus::Done);
-    let parts = Parts { is_prepared: is_done(Step::Prepare), index, verify };
+    let binding = job.as_ref().and_then(|job| job.binding.as_ref());
+    let renames = binding.map(|binding| &binding.selection.renames);
+    let parts = Parts { is_prepared: is_done(Step::Prepare), renames, index, verify };
     let namespaces = catalog.map_or_else(Vec::new, |catalog| namespaces(catalog, lanes, &rejects.repairs, &parts));
     let is_copied = is_done(Step::Copy);
     let left: Moved = namespaces.iter().map(|namespace| namespace.left).sum();
@@ -670,6 +673,7 @@ struct Copied<'a> {
 /// What is known of the steps beside copy.
 struct Parts<'a> {
     is_prepared: bool,
+    renames: Option<&'a Renames>,
     index: &'a Units,
     verify: &'a Units,
 }
@@ -700,7 +704,7 @@ fn namespaces(
     }
     let nothing = Copied::default();
     let shown = |entry: &Listed| {
-        let mut shown = namespace(entry, copied.get(&entry.ordinal).unwrap_or(&nothing), parts.is_prepared);
+        let mut shown = namespace(entry, copied.get(&entry.ordinal).unwrap_or(&nothing), parts);
         for repair in repairs.iter().filter(|repair| repair.namespace.shown() == entry.namespace) {
             shown.written += repair.counts.written;
             shown.written_bytes += repair.counts.written_bytes;
@@ -714,7 +718,7 @@ fn namespaces(
     catalog.namespaces.iter().map(shown).collect()
 }
 
-fn namespace(entry: &Listed, copied: &Copied<'_>, is_prepared: bool) -> NamespaceStatus {
+fn namespace(entry: &Listed, copied: &Copied<'_>, parts: &Parts<'_>) -> NamespaceStatus {
     let is_planned = entry.is_copied && copied.partitions > 0;
     let is_done = is_planned && copied.finished == copied.partitions;
     let done = Moved::of(&copied.counts);
@@ -723,12 +727,15 @@ fn namespace(entry: &Listed, copied: &Copied<'_>, is_prepared: bool) -> Namespac
     } else {
         done.left_of(Moved { documents: entry.documents, bytes: entry.bytes })
     };
+    // A view has no partitions to tell.
+    let is_view = entry.is_copied && !entry.has_documents;
+    let view = parts.renames.filter(|_| is_view).map(|renames| renames.apply(&entry.namespace));
     NamespaceStatus {
         namespace: entry.namespace.clone(),
-        target: copied.target.map(Namespace::shown),
+        target: copied.target.map(Namespace::shown).or(view),
         status: match copied {
             _ if !entry.is_copied => "left out",
-            _ if is_done || (is_prepared && !entry.has_documents) => "copied",
+            _ if is_done || (is_view && parts.is_prepared) => "copied",
             Copied { is_open, finished, .. } if *is_open || *finished > 0 => "copying",
             _ => "planned",
         },

@@ -6,7 +6,7 @@ use crate::context::{Context, Servers};
 use crate::error::{Error, Result};
 use crate::model::catalog::{CatalogEntry, CollectionKind, Ordinal, Part, Sharding};
 use crate::model::check::{Check, Row, names as some, of_names};
-use crate::model::choice::{CheckpointMode, Order};
+use crate::model::choice::CheckpointMode;
 use crate::model::feature::{Feature, missing_of_collection, missing_of_indexes};
 use crate::model::namespace::Namespace;
 use crate::model::renames::Renames;
@@ -55,22 +55,8 @@ pub async fn gather(context: &Context, source: &Source) -> Result<Vec<CatalogEnt
 async fn entry(context: &Context, source: &Source, ordinal: Ordinal, found: Found) -> Result<CatalogEntry> {
     let listed = found.listed.clone();
     let filter = context.settings.filters.get(&listed.namespace).cloned();
-    let mut entry = CatalogEntry {
-        ordinal,
-        filter,
-        namespace: listed.namespace,
-        uuid: listed.uuid,
-        kind: listed.kind,
-        options: listed.options,
-        indexes: Vec::new(),
-        documents: 0,
-        bytes: 0,
-        cuts: Vec::new(),
-        order: Order::Id,
-        parts: Vec::new(),
-        sharding: None,
-        disagreements: Vec::new(),
-    };
+    let entry = CatalogEntry::listed(ordinal, (listed.namespace, listed.kind), listed.uuid, listed.options);
+    let mut entry = CatalogEntry { filter, ..entry };
     if !entry.kind.has_documents() {
         return Ok(entry);
     }

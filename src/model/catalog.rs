@@ -183,6 +183,31 @@ impl OrderFacts {
 }
 
 impl CatalogEntry {
+    /// What is listed so, before anybody has looked into it.
+    pub fn listed(
+        ordinal: Ordinal,
+        (namespace, kind): (Namespace, CollectionKind),
+        uuid: Option<String>,
+        options: Value,
+    ) -> Self {
+        Self {
+            ordinal,
+            namespace,
+            uuid,
+            kind,
+            options,
+            indexes: Vec::new(),
+            documents: 0,
+            bytes: 0,
+            cuts: Vec::new(),
+            order: if kind == CollectionKind::Capped { Order::Insertion } else { Order::Id },
+            filter: None,
+            parts: Vec::new(),
+            sharding: None,
+            disagreements: Vec::new(),
+        }
+    }
+
     /// Where its documents are.
     pub fn documents_in(&self) -> Namespace {
         self.kind.documents_of(&self.namespace)
@@ -247,22 +272,7 @@ pub(super) mod tests {
 
     /// An entry of this kind that holds nothing.
     pub fn entry(kind: CollectionKind) -> CatalogEntry {
-        CatalogEntry {
-            ordinal: Ordinal(0),
-            namespace: Namespace::new("db", "c"),
-            uuid: Some("00".repeat(16)),
-            kind,
-            options: json!({}),
-            indexes: Vec::new(),
-            documents: 0,
-            bytes: 0,
-            cuts: Vec::new(),
-            order: Order::Id,
-            filter: None,
-            parts: Vec::new(),
-            sharding: None,
-            disagreements: Vec::new(),
-        }
+        CatalogEntry::listed(Ordinal(0), (Namespace::new("db", "c"), kind), Some("00".repeat(16)), json!({}))
     }
 
     #[test]

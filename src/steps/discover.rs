@@ -254,22 +254,8 @@ async fn entry(
 ) -> Result<CatalogEntry> {
     let Listed { namespace, uuid, kind, options } = found.listed.clone();
     let filter = context.settings.filters.get(&namespace).cloned();
-    let mut entry = CatalogEntry {
-        ordinal,
-        namespace,
-        uuid,
-        kind,
-        options,
-        indexes: Vec::new(),
-        documents: 0,
-        bytes: 0,
-        cuts: Vec::new(),
-        order: if kind == CollectionKind::Capped { Order::Insertion } else { Order::Id },
-        filter,
-        parts: Vec::new(),
-        sharding: None,
-        disagreements: Vec::new(),
-    };
+    let listed = CatalogEntry::listed(ordinal, (namespace, kind), uuid, options);
+    let mut entry = CatalogEntry { filter, ..listed };
     if !kind.has_documents() {
         return Ok(entry);
     }
