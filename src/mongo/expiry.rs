@@ -33,27 +33,39 @@ pub async fn give_index(
     modify(
         target,
         namespace,
-        uuid,
+        Some(uuid),
         change,
         &format!("the time after which index {index} of {namespace} expires documents"),
     )
     .await
 }
 
-/// Gives a clustered collection, or a time series, its time, in seconds.
+/// Gives a clustered collection, or a time series, its time, in seconds. A time series is not asked for by its UUID, which is
+/// that of its buckets.
 ///
 /// # Errors
 /// As [`give_index`].
-pub async fn give_collection(target: &Deployment, namespace: &Namespace, uuid: &str, seconds: i64) -> Result<Given> {
+pub async fn give_collection(
+    target: &Deployment,
+    namespace: &Namespace,
+    uuid: Option<&str>,
+    seconds: i64,
+) -> Result<Given> {
     let change = doc! { "expireAfterSeconds": seconds };
     modify(target, namespace, uuid, change, &format!("the time after which {namespace} expires documents")).await
 }
 
-async fn modify(target: &Deployment, namespace: &Namespace, uuid: &str, change: Document, what: &str) -> Result<Given> {
+async fn modify(
+    target: &Deployment,
+    namespace: &Namespace,
+    uuid: Option<&str>,
+    change: Document,
+    what: &str,
+) -> Result<Given> {
     let mut command = doc! { "collMod": namespace.collection() };
     command.extend(change);
     command.insert("writeConcern", majority());
-    if target.takes_collection_uuid() {
+    if let Some(uuid) = uuid.filter(|_| target.takes_collection_uuid()) {
         command.insert("collectionUUID", uuid_binary(uuid));
     }
     match target.run(namespace.db(), command).await {

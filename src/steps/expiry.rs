@@ -6,7 +6,7 @@ use crate::context::{Context, Servers};
 use crate::crash;
 use crate::driver;
 use crate::error::Result;
-use crate::model::catalog::CatalogEntry;
+use crate::model::catalog::{CatalogEntry, CollectionKind};
 use crate::model::choice::CreateIndex;
 use crate::model::expiry::{Holding, is_held, seconds};
 use crate::model::index::{Held, Wanted, name, wanted};
@@ -72,6 +72,7 @@ async fn release_one(
         let now = catalog::collection(target, &shown).await?;
         if now.is_some_and(|now| now.uuid.as_ref() == Some(uuid) && self::seconds(&now.options).is_none()) {
             claim.ensure_may_send().await?;
+            let uuid = (entry.kind != CollectionKind::TimeSeries).then_some(uuid.as_str());
             let done = crash::around("expire", give_collection(target, &shown, uuid, seconds)).await?;
             given += usize::from(done == Given::Yes);
         }
