@@ -5,7 +5,7 @@ use crate::model::namespace::Namespace;
 use crate::mongo::catalog::{from_state, uuid_binary};
 use crate::mongo::checkpoint::acknowledged;
 use crate::mongo::deployment::Deployment;
-use crate::mongo::failure::{code, code_of, is_transient};
+use crate::mongo::failure::{code, code_of, is_refusal, is_transient};
 use crate::mongo::majority;
 use bson::{Bson, Document, doc};
 use mongodb::error::{Error as DriverError, ErrorKind};
@@ -70,17 +70,6 @@ pub(super) async fn create(
         }
         Err(error) => Err(Failure::Fault(target.failed(&error))),
     }
-}
-
-/// Whether the server understood and said no, rather than failed to do it.
-fn is_refusal(error: &DriverError) -> bool {
-    // A missing right, another collection of that name, an interruption, a full disk: nothing that the index is at
-    // fault for.
-    let is_fault = matches!(
-        code_of(error),
-        Some(code::UNAUTHORIZED | code::COLLECTION_UUID_MISMATCH | code::INTERRUPTED | code::OUT_OF_DISK_SPACE)
-    );
-    matches!(error.kind.as_ref(), ErrorKind::Command(_)) && !is_fault
 }
 
 /// The server's words, without the build's and the collection's ids that it puts before them.

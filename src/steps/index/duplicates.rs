@@ -76,7 +76,7 @@ impl Share<'_> {
     pub(super) async fn refresh(&self, ids: &[Key]) -> Result<usize> {
         let Self { context, servers, entry, prepared, claim, .. } = self;
         let redelivery = self.redelivery.get_or_try_init(|| Redelivery::new(context, servers)).await?;
-        let deliveries = redelivery.deliveries(context, servers, claim, (&entry.namespace, prepared)).await?;
+        let deliveries = redelivery.deliveries(context, servers, claim, (&entry.documents_in(), prepared)).await?;
         let mut brought = 0;
         for ids in ids.chunks(BATCH) {
             let before = claim.work().await.progress.refreshed;
