@@ -1,7 +1,6 @@
 //! `mongoferry check`, and the same rows in discover: what is found, what is refused, and that nothing is changed. Rights are
 //! in `rights.rs`.
 
-use std::path::Path;
 use std::time::Duration;
 
 use mongodb::Client;
@@ -11,6 +10,7 @@ use tempfile::TempDir;
 
 use crate::support::cluster::shared_cluster;
 use crate::support::ferry::{Ferry, Ran, files};
+use crate::support::golden::compare_golden;
 use crate::support::running::Running;
 use crate::support::servers::{Failure, ReplicaSet, StartOptions, shared_source, shared_target};
 
@@ -42,12 +42,7 @@ async fn a_check_has_the_documented_fields_and_changes_nothing() -> Result<(), F
         assert!(row["found"].as_str().is_some_and(|found| !found.is_empty()), "{row}");
         row["found"] = json!("…");
     }
-    let text = serde_json::to_string_pretty(&table)?;
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/check.json");
-    if std::env::var("UPDATE_GOLDEN").is_ok() {
-        std::fs::write(&golden, format!("{text}\n"))?;
-    }
-    assert_eq!(std::fs::read_to_string(golden)?.trim_end(), text, "{}", ran.stdout);
+    compare_golden("check.json", &table)?;
     let shown = ferry.run(&["check"]).await.expect(0).stdout;
     assert!(shown.lines().last().is_some_and(|line| line.ends_with(" ok")), "{shown}");
 

@@ -2,6 +2,7 @@
 
 use crate::support::compare::{Scope, compare};
 use crate::support::ferry::{Ferry, files};
+use crate::support::golden::compare_golden;
 use crate::support::servers::{Failure, Minio, ReplicaSet, StartOptions, shared_minio, shared_source, shared_target};
 use mongodb::Client;
 use mongodb::bson::{Bson, Document, doc};
@@ -274,12 +275,7 @@ async fn a_status_has_the_documented_fields() -> Result<(), Failure> {
     ferry.run(&["step", "all"]).await.expect(0);
     let mut status = ferry.status().await.ok_or("there")?;
     normalise(&mut status);
-    let text = serde_json::to_string_pretty(&status)?;
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/status.json");
-    if std::env::var("UPDATE_GOLDEN").is_ok() {
-        std::fs::write(&golden, format!("{text}\n"))?;
-    }
-    assert_eq!(std::fs::read_to_string(golden)?.trim_end(), text);
+    compare_golden("status.json", &status)?;
     Ok(())
 }
 
@@ -319,10 +315,10 @@ async fn bytes_of_every_kind_are_equal_after_a_copy_with_a_rename() -> Result<()
         doc! { "_id": mongodb::bson::Timestamp { time: 0, increment: 7 }, "nested": { "t": mongodb::bson::Timestamp { time: 0, increment: 0 } } },
     ];
     for document in documents {
-        from.database("kinds").collection("c.d").insert_one(document).await?;
+        from.database("of_kinds").collection("c.d").insert_one(document).await?;
     }
     let directory = tempfile::tempdir()?;
-    let ferry = job(directory.path(), source, target, "kinds").set("MONGOFERRY_RENAME", "kinds:sorts");
+    let ferry = job(directory.path(), source, target, "of_kinds").set("MONGOFERRY_RENAME", "of_kinds:sorts");
     ferry.run(&["step", "all"]).await.expect(0);
-    assert_equal(&from, &to, "kinds", "sorts").await
+    assert_equal(&from, &to, "of_kinds", "sorts").await
 }

@@ -290,11 +290,11 @@ async fn spoil(from: &Client, to: &Client, ferry: &Ferry, name: &str) -> Result<
 #[tokio::test]
 async fn what_cannot_be_built_is_told_the_rest_is_there_and_a_retry_after_mending_works() -> Result<(), Failure> {
     let (source, target) = tokio::try_join!(shared_source(), shared_target())?;
-    let from = load_what_is_refused(source, "refusing").await?;
+    let from = load_what_is_refused(source, "unbuildable").await?;
     let to = client(target).await?;
     let directory = tempfile::tempdir()?;
-    let ferry = job(directory.path(), source, target, "refusing");
-    spoil(&from, &to, &ferry, "refusing").await?;
+    let ferry = job(directory.path(), source, target, "unbuildable");
+    spoil(&from, &to, &ferry, "unbuildable").await?;
 
     ferry.run(&["step", "index"]).await.expect(4);
     let findings = told(&ferry, "findings").await?;
@@ -311,13 +311,13 @@ async fn what_cannot_be_built_is_told_the_rest_is_there_and_a_retry_after_mendin
         let is_it = |finding: &&String| texts.iter().all(|text| finding.contains(text));
         assert!(findings.iter().any(|finding| is_it(&finding)), "{texts:?}: {findings:?}");
     }
-    let there = to.database("refusing");
+    let there = to.database("unbuildable");
     for collection in ["twice", "places", "texts"] {
         let indexes = listed(&there, collection).await?;
         assert!(indexes.contains_key("good") && !indexes.contains_key("bad"), "{collection}: {indexes:?}");
     }
     // One after the other is mended, on the source or on the target. Only what is not done is asked for again.
-    from.database("refusing")
+    from.database("unbuildable")
         .collection::<Document>("twice")
         .update_one(doc! {"_id": 7}, doc! {"$set": {"email": 7}})
         .await?;
@@ -610,5 +610,27 @@ async fn nothing_expires_on_the_target_before_the_commit() -> Result<(), Failure
     assert_eq!(listed(&there, "c").await?["at"].get("expireAfterSeconds"), Some(&Bson::from(5)));
     tokio::time::sleep(Duration::from_secs(4)).await;
     assert_eq!((count("c").await?, count("clustered").await?), (0, 0));
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_index_that_disappears_before_it_gets_its_time_is_told() -> Result<(), Failure> {
+    let (source, target) = tokio::try_join!(shared_source(), start("to", true, &[]))?;
+    let (from, to) = tokio::try_join!(client(source), client(&target))?;
+    let here = from.database("vanishing");
+    here.collection("c").insert_one(doc! {"_id": 1}).await?;
+    create(&here, "c", vec![doc! {"name": "at", "key": {"at": 1}, "expireAfterSeconds": 5}]).await?;
+    let directory = tempfile::tempdir()?;
+    let ferry = job(directory.path(), source, &target, "vanishing");
+    for step in ["discover", "plan", "prepare", "copy", "index", "verify"] {
+        ferry.run(&["step", step]).await.expect(0);
+    }
+    // What the server says where somebody was faster, between the look at the indexes and the command.
+    let data = doc! {"failCommands": ["collMod"], "errorCode": 27};
+    let gone = doc! {"configureFailPoint": "failCommand", "mode": {"times": 1}, "data": data};
+    to.database("admin").run_command(gone).await?;
+    ferry.run(&["step", "commit"]).await.expect(0);
+    let notes = told(&ferry, "notes").await?;
+    assert!(notes.iter().any(|text| text.starts_with("index at was dropped or replaced on the target")), "{notes:?}");
     Ok(())
 }

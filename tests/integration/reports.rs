@@ -1,6 +1,7 @@
 //! Reports: what they say of real jobs, wherever their state lies, and where they are written.
 
 use crate::support::ferry::Ferry;
+use crate::support::golden::compare_golden;
 use crate::support::servers::{Failure, shared_minio, shared_source, shared_target};
 use mongodb::Client;
 use mongodb::bson::{Document, doc};
@@ -79,21 +80,16 @@ fn normalise(value: &mut Value) {
 #[tokio::test]
 async fn a_report_has_the_documented_fields() -> Result<(), Failure> {
     let directory = tempfile::tempdir()?;
-    let ferry = job(directory.path(), "reported").await?;
+    let ferry = job(directory.path(), "signed").await?;
     ferry.run(&["step", "all"]).await.expect(0);
     let mut report = without_servers(&ferry).run(&["report"]).await.expect(0).json();
     let left_out = report["left_out"].to_string();
-    assert!(left_out.contains(r#"{"name":"reported.log","kind":"collection","why":"filter"}"#), "{left_out}");
+    assert!(left_out.contains(r#"{"name":"signed.log","kind":"collection","why":"filter"}"#), "{left_out}");
     assert!(left_out.contains(r#"{"name":"admin","why":"special"}"#), "{left_out}");
     let others = report["verdict"]["unproven"].as_array_mut().ok_or("a list")?;
     others.retain(|sentence| !sentence.to_string().contains("Left out: "));
     normalise(&mut report);
-    let text = serde_json::to_string_pretty(&report)?;
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/report.json");
-    if std::env::var("UPDATE_GOLDEN").is_ok() {
-        fs::write(&golden, format!("{text}\n"))?;
-    }
-    assert_eq!(fs::read_to_string(golden)?.trim_end(), text);
+    compare_golden("report.json", &report)?;
     Ok(())
 }
 

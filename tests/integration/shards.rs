@@ -386,7 +386,7 @@ async fn a_lane_that_copies_orphans_and_goes_on_deletes_nothing_of_other_shards(
 #[tokio::test]
 async fn shards_that_are_not_the_clusters_are_refused() -> Result<(), Failure> {
     let cluster = shared_cluster().await?;
-    let job = Job::new(cluster, "refused").await?;
+    let job = Job::new(cluster, "strangers").await?;
     let (shards, config) = (cluster.shard_uris(), cluster.config_uri());
     let other = shared_source().await?.uri();
     let twice = [shards[0].clone(), shards[1].clone(), shards[0].clone()];

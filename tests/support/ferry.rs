@@ -1,5 +1,7 @@
 //! Running the `mongoferry` binary as a user does, with settings from the environment alone.
 
+use super::data::SHARED;
+use super::servers::assert_is_this_files;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -71,7 +73,15 @@ impl Ferry {
     }
 
     /// The command with these arguments, not yet run.
+    #[track_caller]
     pub fn command(&self, arguments: &[&str]) -> Command {
+        let given = |name| self.environment.get(name).map(String::as_str);
+        let included = given("MONGOFERRY_INCLUDE").into_iter().flat_map(|text| text.split(','));
+        for included in included.filter(|name| *name != SHARED) {
+            for uri in [given("MONGOFERRY_SOURCE"), given("MONGOFERRY_TARGET")].into_iter().flatten() {
+                assert_is_this_files(uri, included);
+            }
+        }
         let mut command = Command::new(env!("CARGO_BIN_EXE_mongoferry"));
         command.args(arguments).current_dir(&self.directory).stdin(Stdio::null());
         for (name, _) in

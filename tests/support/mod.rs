@@ -10,6 +10,7 @@ pub mod compare;
 pub mod conformance;
 pub mod data;
 pub mod ferry;
+pub mod golden;
 pub mod guarded;
 pub mod http_client;
 pub mod http_server;

@@ -9,13 +9,14 @@
 //!
 //! Nothing here is bound to a tokio runtime: every test may have its own. Clients are made anew from the URIs.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use mongodb::Client;
@@ -444,16 +445,36 @@ fn is_healthy(port: u16, path: &str) -> bool {
     asked.is_ok_and(|status| &status == b"HTTP/1.1 200")
 }
 
+static SHARED_SOURCE: OnceCell<ReplicaSet> = OnceCell::const_new();
+static SHARED_TARGET: OnceCell<ReplicaSet> = OnceCell::const_new();
+
 /// A one-member set that tests share as their source; each uses databases of its own.
 pub async fn shared_source() -> Result<&'static ReplicaSet, Failure> {
-    static SHARED: OnceCell<ReplicaSet> = OnceCell::const_new();
-    SHARED.get_or_try_init(|| ReplicaSet::start(StartOptions { name: "source".to_owned(), ..Default::default() })).await
+    let start = || ReplicaSet::start(StartOptions { name: "source".to_owned(), ..Default::default() });
+    SHARED_SOURCE.get_or_try_init(start).await
 }
 
 /// A one-member set that tests share as their target; each uses databases of its own.
 pub async fn shared_target() -> Result<&'static ReplicaSet, Failure> {
-    static SHARED: OnceCell<ReplicaSet> = OnceCell::const_new();
-    SHARED.get_or_try_init(|| ReplicaSet::start(StartOptions { name: "target".to_owned(), ..Default::default() })).await
+    let start = || ReplicaSet::start(StartOptions { name: "target".to_owned(), ..Default::default() });
+    SHARED_TARGET.get_or_try_init(start).await
+}
+
+/// Panics when tests of another file copy this database, or these collections, on the shared server with this URI. What one
+/// test leaves there another one would find: only in a run of all tests, or only in some order.
+#[track_caller]
+pub fn assert_is_this_files(uri: &str, included: &str) {
+    static OWNERS: Mutex<BTreeMap<(String, String), String>> = Mutex::new(BTreeMap::new());
+    if ![&SHARED_SOURCE, &SHARED_TARGET].iter().any(|shared| shared.get().is_some_and(|set| set.uri() == uri)) {
+        return;
+    }
+    // Each test has a thread, which is named after it; what else it starts are threads of other names.
+    let thread = std::thread::current();
+    let Some((file, _)) = thread.name().and_then(|name| name.split_once("::")) else { return };
+    let mut owners = OWNERS.lock().unwrap_or_else(PoisonError::into_inner);
+    let owner = owners.entry((uri.to_owned(), included.to_owned())).or_insert_with(|| file.to_owned()).clone();
+    drop(owners);
+    assert_eq!(owner, file, "tests of both copy {included} on a server that tests share; name one of them differently");
 }
 
 /// A MinIO that tests share; each uses buckets of its own.
