@@ -42,6 +42,25 @@ impl CopyFlags {
     }
 }
 
+/// Which job, for what is told from its state alone.
+#[derive(Args)]
+pub(super) struct StateFlags {
+    #[command(flatten)]
+    job: JobFlag,
+    #[command(flatten)]
+    store: StoreFlags,
+    #[command(flatten)]
+    log: LogFlags,
+}
+
+impl StateFlags {
+    pub(super) fn take_into(&self, raw: &mut RawArguments) {
+        self.job.take_into(raw);
+        self.store.take_into(raw);
+        self.log.take_into(raw);
+    }
+}
+
 #[derive(Args)]
 #[command(next_help_heading = "Job and state")]
 pub(super) struct JobFlag {
