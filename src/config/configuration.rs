@@ -2,7 +2,8 @@
 
 use super::layer::{Given, Layers, RawArguments};
 use super::reference::{Contents, Reference, SETTINGS_BY_REFERENCE, Wanted};
-use super::{DEFAULT_MEMORY, Defaults, Resolver, Settings, file};
+use super::resolve::{DEFAULT_MEMORY, Defaults, Resolver};
+use super::{Settings, file};
 use crate::cli::Command;
 use crate::environment::Environment;
 use crate::error::{Kind, Result};

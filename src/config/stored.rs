@@ -6,8 +6,10 @@
 //! hold, are in a table of their own.
 
 use super::layer::{Given, Layers, RawArguments, SETTINGS, Setting};
+use super::reference::Contents;
 use super::reference::{Purpose, Reference, SETTINGS_BY_REFERENCE};
-use super::{Configuration, Contents, Defaults, StateUrl, file};
+use super::resolve::Defaults;
+use super::{Configuration, StateUrl, file};
 use crate::cli::{Command, StepName};
 use crate::environment::Environment;
 use crate::error::{Error, Result};

@@ -1,6 +1,8 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
-use super::reference::{Content, Purpose};
+use super::layer::{Places, SETTINGS};
+use super::reference::{Content, Contents, Purpose, Reference};
+use super::resolve::DEFAULT_LEASE;
 use super::*;
 use crate::cli::{self, Parsed, StepName};
 use crate::error::Kind;

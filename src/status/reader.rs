@@ -1,7 +1,7 @@
 //! Reading a job again and again: what is written once is read once, and kept in as few words as its status needs. So a
 //! look at a job of thousands of collections costs its store little more than its steps and lanes.
 
-use super::Standing;
+use super::derive::Standing;
 use crate::error::Result;
 use crate::model::catalog::{CatalogEntry, Ordinal};
 use crate::model::counts::Counts;
