@@ -195,9 +195,9 @@ pub async fn before_listing(context: &Context, servers: &Servers) -> Result<Tabl
 /// What does not answer.
 pub async fn of_listing(context: &Context, servers: &Servers, entries: &[CatalogEntry]) -> Result<Table> {
     let mut looks = Looks { is_strict: true, ..Looks::default() };
-    listing(context, servers, entries, &mut looks).await?;
     rights::add(&mut looks, rights::of_source(context, &servers.source, Some(entries)).await)?;
     rights::add(&mut looks, rights::of_both(context, servers, Some(entries)).await)?;
+    listing(context, servers, entries, &mut looks).await?;
     for (about, deployment) in [("source", &servers.source.main), ("target", &servers.target)] {
         looks.add(Check::Clock, about, servers::clock(deployment, about).await)?;
     }

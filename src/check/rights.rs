@@ -1,17 +1,19 @@
 //! Asking each server what its user may do, and holding that against what is needed ([`crate::model::rights`]).
 
 use super::Looks;
-use crate::config::CheckpointUri;
+use crate::config::{CheckpointUri, Settings};
 use crate::context::{Context, Servers};
 use crate::error::Result;
 use crate::model::catalog::{CatalogEntry, CollectionKind};
 use crate::model::check::{Check, Row};
-use crate::model::choice::{CheckpointMode, ReadThrough};
+use crate::model::choice::{CheckpointMode, Existing, ReadThrough};
 use crate::model::filter::Pattern;
 use crate::model::namespace::{Namespace, SPECIAL_DATABASES};
-use crate::model::rights::{Copied, Need, SourceModes, SourcePart, TargetModes, checkpoint};
+use crate::model::rights::Need;
+use crate::model::rights::needs::{self, Copied, SourceModes, SourcePart, TargetModes, checkpoint};
+use crate::model::system::Scope;
 use crate::mongo::deployment::Deployment;
-use crate::mongo::{catalog, inspect};
+use crate::mongo::{catalog, inspect, system};
 use crate::source::Source;
 use std::collections::BTreeSet;
 
@@ -147,7 +149,22 @@ async fn target_rows(
         is_mongos: target.is_mongos(),
         zones: settings.sharding.zones,
     };
-    Ok(said("target", user.as_deref(), privileges.rows("target", &modes.needs())))
+    let mut needs = modes.needs();
+    needs.extend(of_system(settings, entries.unwrap_or_default()));
+    Ok(said("target", user.as_deref(), privileges.rows("target", &needs)))
+}
+
+/// What `--include-system` takes beside the rest, once it is known which databases are copied.
+fn of_system(settings: &Settings, entries: &[CatalogEntry]) -> Vec<Need> {
+    if entries.is_empty() {
+        return Vec::new();
+    }
+    let scope = Scope::new(entries, &settings.filter, &settings.renames);
+    let databases: Vec<&str> = scope.databases.iter().map(|db| settings.renames.database(db)).collect();
+    let replaces = settings.existing == Existing::Drop;
+    // A job has no id yet; what the name is like decides nothing.
+    let needs = |kind| needs::system(kind, &databases, &system::temporary(kind, ""), replaces);
+    settings.include_system.kinds().flat_map(needs).collect()
 }
 
 /// The rights where the checkpoint goes beside the target.

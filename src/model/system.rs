@@ -386,15 +386,13 @@ pub fn collision(items: &[Item]) -> Option<&Item> {
     items.iter().find(|item| seen.insert((item.collection(), &item.key), ()).is_some())
 }
 
-/// As whom somebody is logged in, and what he may do.
+/// As whom somebody is logged in.
 #[derive(Debug, Clone, Default)]
 pub struct Login {
     /// Users, as name and database. None where nobody has to log in.
     pub users: BTreeSet<(String, String)>,
     /// Their roles, as name and database, those that come with others included.
     pub roles: BTreeSet<(String, String)>,
-    /// What they may do: `{resource, actions}`.
-    pub privileges: Vec<Document>,
 }
 
 impl Login {
@@ -408,79 +406,6 @@ impl Login {
             SystemKind::User => name.0 == INTERNAL_USER || self.users.contains(&name),
         }
     }
-
-    /// Which of these rights are missing, in words.
-    pub fn lacks(&self, rights: &[Right]) -> Vec<String> {
-        if self.users.is_empty() {
-            return Vec::new();
-        }
-        let is_granted = |right: &Right| self.privileges.iter().any(|privilege| right.is_granted_by(privilege));
-        rights.iter().filter(|right| !is_granted(right)).map(ToString::to_string).collect()
-    }
-}
-
-/// A right that is needed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Right {
-    /// The database; empty for all of them.
-    pub db: String,
-    /// The collection; empty for all of them.
-    pub collection: String,
-    /// What is to be done there.
-    pub action: &'static str,
-}
-
-impl Right {
-    fn is_granted_by(&self, privilege: &Document) -> bool {
-        let Ok(actions) = privilege.get_array("actions") else { return false };
-        let is_allowed = actions.iter().any(|action| matches!(action.as_str(), Some("anyAction")))
-            || actions.iter().any(|action| action.as_str() == Some(self.action));
-        is_allowed && privilege.get_document("resource").is_ok_and(|resource| self.lies_within(resource))
-    }
-
-    /// An empty collection of a resource stands for all but those of the server
-    /// (<https://www.mongodb.com/docs/manual/reference/resource-document/>).
-    fn lies_within(&self, resource: &Document) -> bool {
-        if resource.get_bool("anyResource").unwrap_or(false) {
-            return true;
-        }
-        let (Ok(db), Ok(collection)) = (resource.get_str("db"), resource.get_str("collection")) else { return false };
-        let is_of_collection = match collection {
-            "" => !self.collection.starts_with(super::namespace::SYSTEM_PREFIX),
-            collection => collection == self.collection,
-        };
-        (db.is_empty() || db == self.db) && is_of_collection
-    }
-}
-
-/// `find on admin.system.users`.
-impl fmt::Display for Right {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.db.as_str(), self.collection.as_str()) {
-            ("", "") => write!(f, "{} on all databases", self.action),
-            (db, "") => write!(f, "{} on {db}", self.action),
-            (db, collection) => write!(f, "{} on {db}.{collection}", self.action),
-        }
-    }
-}
-
-/// What it takes on the target to write these: what merges users and roles asks for the first four whichever it is given,
-/// and reads the collection that they come from (mongo `src/mongo/db/commands/user_management_commands.cpp`,
-/// `_mergeAuthzCollections`). `temporary` is that collection.
-pub fn rights_to_write(kind: SystemKind, databases: &[&str], temporary: &str, replaces: bool) -> Vec<Right> {
-    let right =
-        |db: &str, collection: &str, action| Right { db: db.to_owned(), collection: collection.to_owned(), action };
-    if kind == SystemKind::Function {
-        let each = |db: &&str| ["find", "insert", "update"].map(|action| right(db, "system.js", action));
-        return databases.iter().flat_map(each).collect();
-    }
-    let everywhere = ["createUser", "createRole", "grantRole", "revokeRole"];
-    let everywhere = everywhere.into_iter().chain((replaces && kind == SystemKind::User).then_some("dropUser"));
-    let mut rights: Vec<Right> = everywhere.map(|action| right("", "", action)).collect();
-    rights.push(right("admin", kind.collection("").collection(), "find"));
-    let within = ["find", "insert", "createCollection", "dropCollection"];
-    rights.extend(within.map(|action| right("admin", temporary, action)));
-    rights
 }
 
 #[cfg(test)]
@@ -630,8 +555,7 @@ mod tests {
     #[test]
     fn nobody_changes_whom_he_is_logged_in_as() {
         let pair = |name: &str, db: &str| (name.to_owned(), db.to_owned());
-        let login =
-            Login { users: [pair("app", "shop")].into(), roles: [pair("r", "admin")].into(), privileges: vec![] };
+        let login = Login { users: [pair("app", "shop")].into(), roles: [pair("r", "admin")].into() };
         let item = |kind, document| Item::new(kind, "shop", document).unwrap();
         assert!(login.is_of(&item(SystemKind::User, user())));
         let internal = rawdoc! { "_id": "shop.__system", "user": "__system", "db": "shop" };
@@ -640,29 +564,5 @@ mod tests {
         assert!(!login.is_of(&item(SystemKind::User, other)));
         let role = rawdoc! { "_id": "admin.r", "role": "r", "db": "admin" };
         assert!(login.is_of(&Item::new(SystemKind::Role, "admin", role).unwrap()));
-    }
-
-    #[test]
-    fn rights_that_are_missing_are_named() {
-        let wanted = rights_to_write(SystemKind::User, &[], "t", true);
-        let user = [("u".to_owned(), "admin".to_owned())];
-        let with = |privileges: Vec<Document>| Login { users: user.clone().into(), privileges, ..Login::default() };
-        let all = ["createUser", "createRole", "grantRole", "revokeRole", "dropUser", "insert", "find"];
-        let most = doc! { "resource": { "db": "", "collection": "" }, "actions": all.to_vec() };
-        let lacking = with(vec![most.clone()]).lacks(&wanted);
-        assert_eq!(
-            lacking,
-            ["find on admin.system.users", "createCollection on admin.t", "dropCollection on admin.t"],
-            "the server's own collections are not among all"
-        );
-        let rest = [
-            doc! { "resource": { "db": "admin", "collection": "system.users" }, "actions": ["find"] },
-            doc! { "resource": { "db": "admin", "collection": "" }, "actions": ["createCollection", "dropCollection"] },
-        ];
-        let enough = with([vec![most], rest.to_vec()].concat());
-        assert!(enough.lacks(&wanted).is_empty());
-        let anything = doc! { "resource": { "anyResource": true }, "actions": ["anyAction"] };
-        assert!(with(vec![anything]).lacks(&wanted).is_empty());
-        assert!(Login::default().lacks(&wanted).is_empty(), "where nobody logs in everything is allowed");
     }
 }

@@ -9,6 +9,7 @@ use crate::model::feature::depth;
 use crate::model::namespace::Namespace;
 use crate::model::rights::{Pattern, Privilege, Privileges};
 use crate::model::room::{Disk, Stored};
+use crate::model::system::Login;
 use bson::{Bson, Document, doc, rawdoc};
 use mongodb::error::Error as DriverError;
 
@@ -17,19 +18,42 @@ use mongodb::error::Error as DriverError;
 /// # Errors
 /// Bad input when the server wants a user and there is none; as [`Deployment::failed`].
 pub async fn privileges(deployment: &Deployment) -> Result<(Option<String>, Privileges)> {
-    let command = doc! { "connectionStatus": 1, "showPrivileges": true };
-    let status = deployment.run("admin", command).await.map_err(|error| deployment.failed(&error))?;
-    let info = status.get_document("authInfo").cloned().unwrap_or_default();
-    let users = info.get_array("authenticatedUsers").map(Vec::as_slice).unwrap_or_default();
-    let user = users.first().and_then(Bson::as_document).and_then(|user| user.get_str("user").ok());
-    let Some(user) = user else {
+    let info = authentication(deployment).await?;
+    let Some(user) = named(&info, "authenticatedUsers", "user").next() else {
         // Nobody is logged in: either nobody has to be, or this is refused.
         super::catalog::databases(deployment).await?;
         return Ok((None, Privileges::All));
     };
-    let all = info.get_array("authenticatedUserPrivileges").map(Vec::as_slice).unwrap_or_default();
-    let privileges = all.iter().filter_map(Bson::as_document).map(privilege).collect();
-    Ok((Some(user.to_owned()), Privileges::These(privileges)))
+    let privileges = documents(&info, "authenticatedUserPrivileges").map(privilege).collect();
+    Ok((Some(user.0), Privileges::These(privileges)))
+}
+
+/// As whom this connection is logged in.
+///
+/// # Errors
+/// As [`Deployment::failed`].
+pub async fn login(deployment: &Deployment) -> Result<Login> {
+    let info = authentication(deployment).await?;
+    Ok(Login {
+        users: named(&info, "authenticatedUsers", "user").collect(),
+        roles: named(&info, "authenticatedUserRoles", "role").collect(),
+    })
+}
+
+async fn authentication(deployment: &Deployment) -> Result<Document> {
+    let command = doc! { "connectionStatus": 1, "showPrivileges": true };
+    let status = deployment.run("admin", command).await.map_err(|error| deployment.failed(&error))?;
+    Ok(status.get_document("authInfo").cloned().unwrap_or_default())
+}
+
+fn documents<'a>(info: &'a Document, list: &str) -> impl Iterator<Item = &'a Document> {
+    info.get_array(list).into_iter().flatten().filter_map(Bson::as_document)
+}
+
+/// Users or roles, as name and database.
+fn named<'a>(info: &'a Document, list: &str, name: &'a str) -> impl Iterator<Item = (String, String)> {
+    documents(info, list)
+        .filter_map(move |one| Some((one.get_str(name).ok()?.to_owned(), one.get_str("db").ok()?.to_owned())))
 }
 
 fn privilege(privilege: &Document) -> Privilege {

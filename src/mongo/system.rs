@@ -13,7 +13,7 @@ use super::failure::{code, code_of};
 use super::{WTIMEOUT_MS, majority};
 use crate::error::{Error, Result};
 use crate::model::namespace::Namespace;
-use crate::model::system::{Item, Login, SystemKind};
+use crate::model::system::{Item, SystemKind};
 use bson::{Bson, Document, RawBsonRef, RawDocumentBuf, doc, rawdoc};
 use mongodb::error::{Error as DriverError, ErrorKind};
 use std::collections::BTreeSet;
@@ -42,23 +42,6 @@ pub async fn documents(source: &Deployment, namespace: &Namespace) -> Result<Vec
     let cursor = source.cursor(namespace.db(), command, REPLY_DOCUMENTS).await?;
     cursor.for_each(|document| found.push(document.to_owned())).await?;
     Ok(found)
-}
-
-/// As whom the connection is logged in, and what that allows.
-///
-/// # Errors
-/// As [`Deployment::failed`].
-pub async fn login(deployment: &Deployment) -> Result<Login> {
-    let reply = deployment.run(ADMIN, doc! { "connectionStatus": 1, "showPrivileges": true }).await;
-    let reply = reply.map_err(|error| deployment.failed(&error))?;
-    let status = reply.get_document("authInfo").cloned().unwrap_or_default();
-    let each = |field| status.get_array(field).into_iter().flatten().filter_map(Bson::as_document);
-    let named = |of: &Document, name| Some((of.get_str(name).ok()?.to_owned(), of.get_str("db").ok()?.to_owned()));
-    Ok(Login {
-        users: each("authenticatedUsers").filter_map(|user| named(user, "user")).collect(),
-        roles: each("authenticatedUserRoles").filter_map(|role| named(role, "role")).collect(),
-        privileges: each("authenticatedUserPrivileges").cloned().collect(),
-    })
 }
 
 /// Which of these roles, as name and database, there are, built-in ones included. `None` without the right to ask.

@@ -19,12 +19,12 @@ use crate::model::cursor::Key;
 use crate::model::finding::Note;
 use crate::model::namespace::Namespace;
 use crate::model::step::Step;
-use crate::model::system::{Compared, Item, Login, Scope, SystemKind, collision, rights_to_write};
+use crate::model::system::{Compared, Item, Login, Scope, SystemKind, collision};
 use crate::model::work::StepProgress;
 use crate::mongo::cluster::{self, Routing};
 use crate::mongo::deployment::Deployment;
 use crate::mongo::failure::{code, code_of};
-use crate::mongo::{read, system};
+use crate::mongo::{inspect, read, system};
 use mongodb::error::Error as DriverError;
 use std::sync::Arc;
 
@@ -54,28 +54,14 @@ pub struct Copied {
 /// Looks whether what is to be copied can be, before anything is changed.
 ///
 /// # Errors
-/// Bad input for what the target has already in another way, for two that would be one there, and for rights that are
-/// missing.
+/// Bad input for what the target has already in another way, and for two that would be one there.
 pub async fn check(context: &Context, servers: &Servers, entries: &[CatalogEntry]) -> Result<()> {
     let (settings, target) = (&context.settings, &servers.target);
     if settings.include_system.is_empty() {
         return Ok(());
     }
-    let login = system::login(target).await?;
+    let login = inspect::login(target).await?;
     let scope = Scope::new(entries, &settings.filter, &settings.renames);
-    let replaces = settings.existing == Existing::Drop;
-    let databases: Vec<&str> = scope.databases.iter().map(|db| settings.renames.database(db)).collect();
-    for kind in settings.include_system.kinds() {
-        // A job has no id yet; what the name is like decides nothing.
-        let lacking = login.lacks(&rights_to_write(kind, &databases, &system::temporary(kind, ""), replaces));
-        if !lacking.is_empty() {
-            return Err(Error::bad_input(format!(
-                "the user of the target lacks rights that --include-system {} takes: {}; the roles `restore` and `backup` have them (docs/security.md)",
-                kind.word(),
-                lacking.join(", ")
-            )));
-        }
-    }
     let surveys = survey(context, servers, &scope, &login).await?;
     match in_the_way(&surveys) {
         Some((kind, there)) if settings.existing == Existing::Refuse => Err(Error::bad_input(format!(
@@ -96,7 +82,7 @@ pub async fn rehearse(context: &Context, servers: &Servers, entries: &[CatalogEn
         return Ok(String::new());
     }
     let scope = Scope::new(entries, &context.settings.filter, &context.settings.renames);
-    let login = system::login(&servers.target).await?;
+    let login = inspect::login(&servers.target).await?;
     let surveys = survey(context, servers, &scope, &login).await?;
     let each = surveys.iter().map(|survey| {
         let Compared { missing, other, .. } = &survey.compared;
@@ -128,7 +114,7 @@ pub async fn copy(
     let prepared = driver::step_work(context, Step::Prepare).await?;
     let existing = prepared.and_then(|work| work.progress.existing).unwrap_or(context.settings.existing);
     let scope = Scope::new(entries, &binding.selection.filter, &binding.selection.renames);
-    let login = system::login(target).await?;
+    let login = inspect::login(target).await?;
     let surveys = survey(context, servers, &scope, &login).await?;
     if existing == Existing::Refuse
         && !context.settings.accept_findings

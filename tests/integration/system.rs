@@ -395,7 +395,7 @@ async fn the_documented_rights_suffice_and_each_that_is_missing_is_named() -> Re
         assert!(named, "without {missing}: {}", ran.stderr);
     }
     for (number, missing) in
-        ["find on shop.system.js", "admin.system.roles", "admin.system.users", "createUser on all databases"]
+        ["on shop.system.js to find", "admin.system.roles", "admin.system.users", "on all databases to createUser"]
             .into_iter()
             .enumerate()
     {
