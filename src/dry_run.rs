@@ -16,6 +16,7 @@ use crate::driver::{self, Named, Outcome};
 use crate::error::{Error, Result};
 use crate::model::catalog::CatalogEntry;
 use crate::model::choice::CreateIndex;
+use crate::model::index::{Wanted, wanted};
 use crate::model::job::CheckpointMap;
 use crate::model::step::Step;
 use crate::state::{keys, pages};
@@ -49,13 +50,24 @@ pub async fn run(context: &Context) -> Result<Outcome> {
     Ok(Outcome::Done { step: Step::Commit, summary: format!("dry run: {}; nothing was written", told.join("; ")) })
 }
 
+/// What index would do, and commit with what expires documents.
 fn indexes(context: &Context, entries: &[CatalogEntry]) -> String {
     let copied = entries.iter().filter(|entry| entry.kind.has_documents());
-    let indexes: usize = copied.map(|entry| entry.secondary_indexes().count()).sum();
-    match context.settings.create_index {
-        CreateIndex::None => format!("{indexes} indexes would be left out"),
-        _ => format!("{indexes} indexes would be built"),
+    if context.settings.create_index == CreateIndex::None {
+        let indexes: usize = copied.map(|entry| entry.secondary_indexes().count()).sum();
+        return format!("{indexes} indexes would be left out");
     }
+    let wanted: Vec<Wanted> = copied.flat_map(wanted).collect();
+    let repaired = wanted.iter().filter(|index| !index.repairs.is_empty()).count();
+    let expiring = wanted.iter().filter(|index| index.expires()).count();
+    let mut text = format!("{} indexes would be built", wanted.len());
+    if repaired > 0 {
+        text.push_str(&format!(", {repaired} of them repaired"));
+    }
+    if expiring > 0 {
+        text.push_str(&format!(", {expiring} of them without a time of expiry until commit"));
+    }
+    text
 }
 
 /// What commit would write.

@@ -43,11 +43,11 @@ async fn commit(context: &Context, servers: &Servers, claim: &Arc<Claim<StepProg
     // Once it is marked all of this was done, and must not be done again: the balancer may be on by now, and a stream may
     // have moved the checkpoint.
     let is_committed = marker::is_committed(&servers.target, &job.id).await?;
+    let entries = pages::read_catalog(&context.documents).await?;
     let mut system = Copied::default();
     if !is_committed {
         units::accepted(context, Step::Commit, &findings)?;
         discover::guard_oplogs(&servers.source, &checkpoints).await.map_err(lost)?;
-        let entries = pages::read_catalog(&context.documents).await?;
         ownership::ensure_unmoved(context, &servers.source, &entries).await.map_err(lost)?;
     }
     let (place, deployment) = match checkpoints.mode {
@@ -55,7 +55,6 @@ async fn commit(context: &Context, servers: &Servers, claim: &Arc<Claim<StepProg
         _ => place(context, servers).await?,
     };
     if !is_committed {
-        let entries = pages::read_catalog(&context.documents).await?;
         system = system::copy(context, servers, claim, &entries).await.map_err(begun)?;
         if let Some(deployment) = &deployment {
             write(deployment, context, claim, &starts).await?;
@@ -64,13 +63,14 @@ async fn commit(context: &Context, servers: &Servers, claim: &Arc<Claim<StepProg
         crash::around("committed", marker::committed(&servers.target, &job.id)).await?;
     }
     // What expires documents may do so from now on, and not before. Before the step is done it all does.
-    let expiring = expiry::release(context, servers, claim).await?;
-    if expiring > 0 {
-        tracing::info!("{expiring} TTL indexes and collections expire documents on the target from now on");
+    let released = expiry::release(context, servers, claim, &entries).await?;
+    if released.given > 0 {
+        tracing::info!("{} TTL indexes and collections expire documents on the target from now on", released.given);
     }
     claim.ensure_may_send().await?;
     balancer::restore(context, &servers.source.main).await?;
-    let Copied { summary: system, notes } = system;
+    let Copied { summary: system, mut notes } = system;
+    notes.extend(released.notes);
     let system = if system.is_empty() { system } else { format!(", {system} as on the source") };
     let accepted = if findings.is_empty() { String::new() } else { format!(", {} findings accepted", findings.len()) };
     let each: Vec<String> = starts.iter().map(|(name, after)| format!("checkpoint of {name} is {after}")).collect();

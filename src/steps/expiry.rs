@@ -9,7 +9,9 @@ use crate::error::Result;
 use crate::model::catalog::{CatalogEntry, CollectionKind};
 use crate::model::choice::CreateIndex;
 use crate::model::expiry::{Holding, is_held, seconds};
+use crate::model::finding::Note;
 use crate::model::index::{Held, Wanted, name, wanted};
+use crate::model::namespace::Namespace;
 use crate::model::step::Step;
 use crate::model::work::{StepProgress, UnitProgress, Work};
 use crate::mongo::catalog;
@@ -17,8 +19,10 @@ use crate::mongo::expiry::{Given, give_collection, give_index};
 use crate::state::document::Documents;
 use crate::state::keys;
 use crate::state::pages::{self, PreparedEntry};
+use futures_util::future::ready;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::sync::Arc;
 
 /// How many collections are seen to at once.
@@ -33,18 +37,49 @@ pub async fn held(documents: &Documents, prepared: &PreparedEntry) -> Result<Vec
     Ok(share.map(|share| share.value.progress.held).unwrap_or_default())
 }
 
-/// Gives what this job holds back its times. What has one already, and what is gone by now, is passed over: the target may be
-/// live. How many it gave.
+/// What came of giving times.
+#[derive(Debug, Default)]
+pub struct Released {
+    /// How many indexes and collections were given theirs.
+    pub given: usize,
+    /// What disappeared under it.
+    pub notes: Vec<Note>,
+}
+
+impl Released {
+    fn add(&mut self, given: Given, namespace: &Namespace, what: impl Display) {
+        match given {
+            Given::Yes => self.given += 1,
+            Given::Gone => self.notes.push(Note {
+                namespace: namespace.clone(),
+                text: format!("{what} was dropped or replaced on the target while the job was committed: it was given no time and expires nothing"),
+            }),
+        }
+    }
+
+    fn and(mut self, other: Self) -> Self {
+        self.given += other.given;
+        self.notes.extend(other.notes);
+        self
+    }
+}
+
+/// Gives what this job holds back its times. What has one already, and what was gone before, is passed over: the target may
+/// be live.
 ///
 /// # Errors
 /// Of the target, when it refuses: the user may lack the right to `collMod`.
-pub async fn release(context: &Context, servers: &Servers, claim: &Arc<Claim<StepProgress>>) -> Result<usize> {
+pub async fn release(
+    context: &Context,
+    servers: &Servers,
+    claim: &Arc<Claim<StepProgress>>,
+    entries: &[CatalogEntry],
+) -> Result<Released> {
     let documents = &context.documents;
     let prepare = driver::step_work(context, Step::Prepare).await?;
     let create_index = prepare.and_then(|work| work.progress.create_index).unwrap_or_default();
     let prepared: HashMap<_, _> =
         pages::read_prepared(documents).await?.into_iter().map(|entry| (entry.ordinal, entry)).collect();
-    let entries = pages::read_catalog(documents).await?;
     let releasing = entries.iter().filter_map(|entry| {
         let prepared = prepared.get(&entry.ordinal)?;
         let mut expiring = wanted(entry);
@@ -52,9 +87,8 @@ pub async fn release(context: &Context, servers: &Servers, claim: &Arc<Claim<Ste
         let is_any = !expiring.is_empty() || seconds(&entry.options).is_some();
         is_any.then(|| release_one(documents, servers, claim, (entry, prepared), expiring))
     });
-    let given: Vec<usize> =
-        stream::iter(releasing.collect::<Vec<_>>()).buffer_unordered(PARALLEL).try_collect().await?;
-    Ok(given.into_iter().sum())
+    let released = stream::iter(releasing.collect::<Vec<_>>()).buffered(PARALLEL);
+    released.try_fold(Released::default(), |all, one| ready(Ok(all.and(one)))).await
 }
 
 async fn release_one(
@@ -63,9 +97,9 @@ async fn release_one(
     claim: &Arc<Claim<StepProgress>>,
     (entry, prepared): (&CatalogEntry, &PreparedEntry),
     expiring: Vec<Wanted>,
-) -> Result<usize> {
+) -> Result<Released> {
     let (target, namespace, uuid) = (&servers.target, &prepared.target, &prepared.uuid);
-    let mut given = 0;
+    let mut released = Released::default();
     if let (true, Some(seconds)) = (prepared.created, seconds(&entry.options)) {
         // Of a time series it is not its buckets that a server takes a time for.
         let shown = namespace.shown();
@@ -74,11 +108,11 @@ async fn release_one(
             claim.ensure_may_send().await?;
             let uuid = (entry.kind != CollectionKind::TimeSeries).then_some(uuid.as_str());
             let done = crash::around("expire", give_collection(target, &shown, uuid, seconds)).await?;
-            given += usize::from(done == Given::Yes);
+            released.add(done, &entry.namespace, "the collection");
         }
     }
     if expiring.is_empty() {
-        return Ok(given);
+        return Ok(released);
     }
     let names = if prepared.created { Vec::new() } else { held(documents, prepared).await? };
     let held = if prepared.created { Held::All } else { Held::These(&names) };
@@ -93,7 +127,7 @@ async fn release_one(
         }
         claim.ensure_may_send().await?;
         let done = crash::around("expire", give_index(target, namespace, uuid, wanted.name(), seconds)).await?;
-        given += usize::from(done == Given::Yes);
+        released.add(done, &entry.namespace, format_args!("index {}", wanted.name()));
     }
-    Ok(given)
+    Ok(released)
 }

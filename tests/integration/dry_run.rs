@@ -47,7 +47,8 @@ async fn load(database: &Database) -> Result<(), Failure> {
     let events = (0..DOCUMENTS).map(|n| doc! { "_id": n, "k": n % 7, "text": format!("event {n}") });
     database.collection("events").insert_many(events).await?;
     let index = doc! { "key": { "k": 1 }, "name": "k" };
-    database.run_command(doc! { "createIndexes": "events", "indexes": [index] }).await?;
+    let expiring = doc! { "key": { "t": 1 }, "name": "t", "expireAfterSeconds": 60 };
+    database.run_command(doc! { "createIndexes": "events", "indexes": [index, expiring] }).await?;
     database.run_command(doc! { "create": "capped", "capped": true, "size": 100_000 }).await?;
     database.collection("capped").insert_many((0..40).map(|n| doc! { "_id": n * 7 % 40 })).await?;
     database.run_command(doc! { "create": "series", "timeseries": { "timeField": "t", "metaField": "m" } }).await?;
@@ -88,7 +89,7 @@ async fn a_dry_run_reads_everything_and_writes_nothing() -> Result<(), Failure> 
                 "dry run: ",
                 dropped,
                 &format!("{read} documents ("),
-                "1 indexes would be built",
+                "2 indexes would be built, 1 of them without a time of expiry until commit",
                 "1 user would be written",
                 "of source would be written into mongoshake.ckpt_default on the target",
                 "nothing was written",

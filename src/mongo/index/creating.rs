@@ -85,7 +85,3 @@ fn reason(error: &DriverError) -> String {
         kind => kind.to_string(),
     }
 }
-
-pub(super) fn name(index: &Value) -> &str {
-    crate::model::index::name(index)
-}

@@ -8,6 +8,7 @@ mod looking;
 use super::deployment::Deployment;
 use crate::crash;
 use crate::error::Result;
+use crate::model::index::name;
 use crate::model::namespace::Namespace;
 pub use creating::Refused;
 use creating::{Failure, create};
@@ -31,7 +32,7 @@ const LOST_ANSWERS: usize = 5;
 /// As [`Deployment::failed`].
 pub async fn missing<'a>(target: &Deployment, namespace: &Namespace, wanted: &'a [Value]) -> Result<Vec<&'a Value>> {
     let present = follow(target, namespace).await?;
-    Ok(wanted.iter().filter(|index| !present.contains(creating::name(index))).collect())
+    Ok(wanted.iter().filter(|index| !present.contains(name(index))).collect())
 }
 
 /// Builds those of `wanted` (as `createIndexes` takes them) that are not there, with one command, and returns when all
@@ -48,7 +49,7 @@ pub async fn build(target: &Deployment, namespace: &Namespace, uuid: &str, wante
     let mut is_one_by_one = false;
     loop {
         let is_settled = |index: &Value| {
-            let name = creating::name(index);
+            let name = name(index);
             built.contains(name) || refused.iter().any(|refused| refused.name == name)
         };
         let mut asked = missing(target, namespace, wanted).await?;
@@ -59,7 +60,7 @@ pub async fn build(target: &Deployment, namespace: &Namespace, uuid: &str, wante
         let Some(first) = asked.first() else { return Ok(refused) };
         match crash::around("index", create(target, namespace, uuid, &asked)).await {
             Ok(()) if !is_one_by_one => return Ok(refused),
-            Ok(()) => built.extend(asked.iter().map(|index| creating::name(index))),
+            Ok(()) => built.extend(asked.iter().map(|index| name(index))),
             Err(Failure::Lost(error)) if lost < LOST_ANSWERS => {
                 tracing::info!(%namespace, "looking again at indexes whose answer was lost: {error}");
                 lost += 1;
@@ -67,10 +68,10 @@ pub async fn build(target: &Deployment, namespace: &Namespace, uuid: &str, wante
             }
             Err(Failure::Lost(error) | Failure::Fault(error)) => return Err(error),
             Err(Failure::Refused(mut why)) => {
-                let culprit = asked.iter().find(|index| why.names(creating::name(index)));
+                let culprit = asked.iter().find(|index| why.names(name(index)));
                 match culprit.or((asked.len() == 1).then_some(first)) {
                     Some(index) => {
-                        creating::name(index).clone_into(&mut why.name);
+                        name(index).clone_into(&mut why.name);
                         refused.push(why);
                     }
                     // One of several was refused, and with it all, and nothing says which.
