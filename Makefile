@@ -12,8 +12,10 @@ help: ## list the targets
 cargo:
 	@command -v $(CARGO) >/dev/null || { echo "cargo is missing; install Rust from https://rustup.rs and run make again" >&2; exit 1; }
 
+# With a test beside the binaries, cargo builds the dependencies with the features that tests want of them, as `make test` does:
+# without, all of them would be built twice.
 build: cargo ## build the binaries, for development
-	$(CARGO) build $(FEATURES) --bins
+	$(CARGO) build $(FEATURES) --bins --test benchmark
 
 check: cargo ## format, lints, and the tests of pure logic: under a minute when warm
 	$(CARGO) fmt --check

@@ -57,7 +57,7 @@ begin() {
 
 build() {
   command -v cargo >/dev/null || fail 'cargo is missing; install Rust from https://rustup.rs and run this again'
-  (cd "$repository" && cargo build --features crash-points --bins)
+  make --no-print-directory -C "$repository" build
 }
 
 port_is_free() { ! (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }

@@ -11,7 +11,7 @@ use crate::model::filter::Pattern;
 use crate::model::namespace::{Namespace, SPECIAL_DATABASES};
 use crate::model::rights::Need;
 use crate::model::rights::needs::{self, Copied, SourceModes, SourcePart, TargetModes, checkpoint};
-use crate::model::system::Scope;
+use crate::model::system::{Scope, SystemKind};
 use crate::mongo::deployment::Deployment;
 use crate::mongo::{catalog, inspect, system};
 use crate::source::Source;
@@ -87,7 +87,9 @@ async fn part_rows(
         read_order: settings.read_order,
         stop_balancer: settings.stop_balancer,
     };
-    Ok(said(about, user.as_deref(), privileges.rows(about, &modes.needs())))
+    let mut needs = modes.needs();
+    needs.extend(entries.into_iter().flat_map(|entries| reading_system(context, part, entries)));
+    Ok(said(about, user.as_deref(), privileges.rows(about, &needs)))
 }
 
 /// The rights on the target.
@@ -150,21 +152,37 @@ async fn target_rows(
         zones: settings.sharding.zones,
     };
     let mut needs = modes.needs();
-    needs.extend(of_system(settings, entries.unwrap_or_default()));
+    needs.extend(entries.into_iter().flat_map(|entries| writing_system(context, entries)));
     Ok(said("target", user.as_deref(), privileges.rows("target", &needs)))
 }
 
-/// What `--include-system` takes beside the rest, once it is known which databases are copied.
-fn of_system(settings: &Settings, entries: &[CatalogEntry]) -> Vec<Need> {
-    if entries.is_empty() {
-        return Vec::new();
-    }
-    let scope = Scope::new(entries, &settings.filter, &settings.renames);
-    let databases: Vec<&str> = scope.databases.iter().map(|db| settings.renames.database(db)).collect();
-    let replaces = settings.existing == Existing::Drop;
+/// What `--include-system` reads of the source's main deployment. In which shard of a cluster that is read directly a
+/// database's functions are is known when they are read.
+fn reading_system(context: &Context, part: SourcePart, entries: &[CatalogEntry]) -> Vec<Need> {
+    let scope = scope(context, entries);
+    let databases: Vec<&str> = scope.databases.iter().map(String::as_str).collect();
+    let is_here = |kind: &SystemKind| match part {
+        SourcePart::Set | SourcePart::Mongos => true,
+        SourcePart::Routing => *kind != SystemKind::Function,
+        SourcePart::Shard | SourcePart::Oplog => false,
+    };
+    let kinds = context.settings.include_system.kinds().filter(is_here);
+    kinds.map(|kind| needs::reading_system(kind, &databases)).collect()
+}
+
+/// What `--include-system` writes to the target.
+fn writing_system(context: &Context, entries: &[CatalogEntry]) -> Vec<Need> {
+    let Settings { renames, existing, include_system, .. } = context.settings.as_ref();
+    let scope = scope(context, entries);
+    let databases: Vec<&str> = scope.databases.iter().map(|db| renames.database(db)).collect();
+    let replaces = *existing == Existing::Drop;
     // A job has no id yet; what the name is like decides nothing.
-    let needs = |kind| needs::system(kind, &databases, &system::temporary(kind, ""), replaces);
-    settings.include_system.kinds().flat_map(needs).collect()
+    let needs = |kind| needs::writing_system(kind, &databases, &system::temporary(kind, ""), replaces);
+    include_system.kinds().flat_map(needs).collect()
+}
+
+fn scope<'a>(context: &'a Context, entries: &[CatalogEntry]) -> Scope<'a> {
+    Scope::new(entries, &context.settings.filter, &context.settings.renames)
 }
 
 /// The rights where the checkpoint goes beside the target.

@@ -391,7 +391,8 @@ async fn the_documented_rights_suffice_and_each_that_is_missing_is_named() -> Re
         let name = format!("reader{number}");
         let uri = user(&source, &name, &[], rights).await?;
         let ran = job(&name, &uri, &good.1).run(&["step", "all"]).await.expect(2);
-        let named = ran.stderr.contains(missing) && ran.stderr.contains("the user of the source may not read");
+        let named = ran.stderr.contains(missing)
+            && ran.stderr.contains("the user of the source lacks a right: not authorized on");
         assert!(named, "without {missing}: {}", ran.stderr);
     }
     for (number, missing) in

@@ -271,25 +271,40 @@ impl TargetModes<'_> {
     }
 }
 
-/// What is needed on the target to write functions, roles or users of these databases. What merges roles and users asks for
-/// the rights on all databases whichever it is given, and reads the collection that they come from (mongo
-/// `src/mongo/db/commands/user_management_commands.cpp`, `_mergeAuthzCollections`), which is `temporary`.
-pub fn system(kind: SystemKind, databases: &[&str], temporary: &str, replaces: bool) -> Vec<Need> {
-    let why = match kind {
+fn why_system(kind: SystemKind) -> &'static str {
+    match kind {
         SystemKind::Function => "to copy functions (--include-system js)",
         SystemKind::Role => "to copy roles (--include-system roles)",
         SystemKind::User => "to copy users (--include-system users)",
-    };
-    let way_out = "give it the roles `restore` and `backup` (docs/security.md)";
-    let need = |actions, on| Need { way_out, ..need(actions, on, why) };
-    let own = |db: &str| kind.collection(db);
+    }
+}
+
+/// The collections that hold functions, roles or users of these databases.
+fn kept_in(kind: SystemKind, databases: &[&str]) -> On {
+    match kind {
+        SystemKind::Function => On::Collections(databases.iter().map(|db| kind.collection(db)).collect()),
+        SystemKind::Role | SystemKind::User => On::Collections(vec![kind.collection("admin")]),
+    }
+}
+
+/// What is needed on the source to read functions, roles or users of these databases.
+pub fn reading_system(kind: SystemKind, databases: &[&str]) -> Need {
+    let way_out = "give it the role `backup`, or leave that out of --include-system (docs/security.md)";
+    Need { way_out, ..need(&["find"], kept_in(kind, databases), why_system(kind)) }
+}
+
+/// What is needed on the target to write functions, roles or users of these databases. What merges roles and users asks for
+/// the rights on all databases whichever it is given, and reads the collection that they come from (mongo
+/// `src/mongo/db/commands/user_management_commands.cpp`, `_mergeAuthzCollections`), which is `temporary`.
+pub fn writing_system(kind: SystemKind, databases: &[&str], temporary: &str, replaces: bool) -> Vec<Need> {
+    let way_out = "give it the roles `restore` and `backup`, or leave that out of --include-system (docs/security.md)";
+    let need = |actions, on| Need { way_out, ..need(actions, on, why_system(kind)) };
     if kind == SystemKind::Function {
-        let each = On::Collections(databases.iter().map(|db| own(db)).collect());
-        return vec![need(&["find", "insert", "update"], each)];
+        return vec![need(&["find", "insert", "update"], kept_in(kind, databases))];
     }
     let mut needs = vec![
         need(&["createUser", "createRole", "grantRole", "revokeRole"], On::EveryDatabase),
-        need(&["find"], On::Collections(vec![own("admin")])),
+        need(&["find"], kept_in(kind, databases)),
         need(&["find", "insert", "createCollection", "dropCollection"], collections(&[("admin", temporary)])),
     ];
     if replaces && kind == SystemKind::User {
@@ -354,7 +369,8 @@ mod tests {
             }
         }
         for kind in [SystemKind::Function, SystemKind::Role, SystemKind::User] {
-            all.push(("target", system(kind, &["shop", "blog"], "mongoferry_temporary", true)));
+            all.push(("source", vec![reading_system(kind, &["shop", "blog"])]));
+            all.push(("target", writing_system(kind, &["shop", "blog"], "mongoferry_temporary", true)));
         }
         all
     }
