@@ -183,9 +183,11 @@ async fn a_job_is_copied_whatever_s3_answers() -> Result<(), Failure> {
     })
     .await?;
     let environment = vec![("MONGOFERRY_S3_ENDPOINT", proxy.endpoint())];
-    let job = AwsJob::new("aws_s3", Deployment { environment, ..Default::default() }).await?;
+    // Three seconds of work, and enough time behind it for what the last saves of a busy machine have to be asked twice.
+    let time_out = Duration::from_secs(11);
+    let job = AwsJob::new("aws_s3", Deployment { time_out, environment, ..Default::default() }).await?;
     // Often enough that every kind of write meets every fault.
-    let job = job.set("save-interval", "50ms");
+    let job = job.set("save-interval", "50ms").set("margin", "8s");
     job.put_settings().await?;
     let machine = shared_interpreter().await?.machine("aws-s3", &job.lambda, BUCKET).await?;
     let ended = machine.run("aws_s3-new-1", &job.name, AT_MOST).await?;
