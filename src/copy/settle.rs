@@ -32,6 +32,9 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 /// How many documents whose `_id` is taken are looked at side by side.
 const LOOKUPS: usize = 32;
 
+/// How many documents that the source has deleted are deleted by one command at most.
+const DELETED_AT_ONCE: usize = 1_000;
+
 /// What became of a document that was refused.
 enum Settled {
     /// The same is there.
@@ -143,12 +146,36 @@ impl<P: Progress> Delivery<P> {
     /// Settles what an earlier claim has sent and the source has deleted since: a document that stayed would be one too
     /// many.
     pub(super) async fn settle_unread(&self, unread: Vec<Key>, settlement: &mut Settlement) -> Result<()> {
-        let bringing: Vec<_> = unread.iter().map(|key| self.bring_to_now(key)).collect();
+        let mut unread = unread.as_slice();
+        while !unread.is_empty() {
+            let sizes = unread.iter().take(DELETED_AT_ONCE).map(|key| key.size() + upsert::OVERHEAD);
+            let (these, rest) = unread.split_at(self.target.limits.fitting(sizes));
+            unread = rest;
+            if self.are_gone(these).await? {
+                let located: Vec<Located> = these.iter().map(Located::by_id).collect();
+                self.delete(&these[0], &located).await?;
+                settlement.counts.deleted += these.len() as u64;
+            } else {
+                self.settle_each(these, settlement).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the source has none of these, and their `_id` is all that it takes to delete them: then that is done at once.
+    /// A write takes as long as a majority does, whatever is in it.
+    async fn are_gone(&self, keys: &[Key]) -> Result<bool> {
+        let is_any = || read::is_any(&self.source, &self.from, self.filter.as_ref(), keys, Some(self.not_before));
+        Ok(!self.locator.is_sharded() && !self.retried(&self.source, is_any).await?)
+    }
+
+    /// Brings each to what the source has now: some of them were deleted and inserted again behind the scan.
+    async fn settle_each(&self, keys: &[Key], settlement: &mut Settlement) -> Result<()> {
+        let bringing: Vec<_> = keys.iter().map(|key| self.bring_to_now(key)).collect();
         let settled: Vec<Settled> = stream::iter(bringing).buffer_unordered(LOOKUPS).try_collect().await?;
         let counts = &mut settlement.counts;
         for settled in settled {
             match settled {
-                // Deleted and inserted again behind the scan.
                 Settled::Replaced(now) => {
                     counts.read += 1;
                     counts.read_bytes += now.as_bytes().len() as u64;
@@ -295,7 +322,7 @@ impl<P: Progress> Delivery<P> {
                     false => vec![Located::by_id(key)],
                 };
                 for located in located {
-                    self.delete(key, &located).await?;
+                    self.delete(key, &[located]).await?;
                 }
                 Ok(Settled::Deleted)
             }
@@ -342,12 +369,12 @@ impl<P: Progress> Delivery<P> {
         })
     }
 
-    /// Deletes a document that the target is to have no more.
-    pub(super) async fn delete(&self, key: &Key, located: &Located) -> Result<()> {
+    /// Deletes documents that the target is to have no more, `first` being the `_id` of the first one.
+    pub(super) async fn delete(&self, first: &Key, located: &[Located]) -> Result<()> {
         match self.retried_write(|| write::delete(&self.writers, &self.to, &self.uuid, located)).await? {
             None => Ok(()),
             Some(refusal) => Err(self.target.side.error(format!(
-                "{} refused to delete _id {key:?}, which the source has no more: {}",
+                "{} refused to delete documents that the source has no more, from _id {first:?} on: {}",
                 self.to, refusal.reason
             ))),
         }
@@ -362,7 +389,7 @@ impl<P: Progress> Delivery<P> {
         for version in there {
             let located = self.located(key, version)?;
             if located != *wanted {
-                self.delete(key, &located).await?;
+                self.delete(key, &[located]).await?;
             }
         }
         Ok(())
@@ -380,7 +407,7 @@ impl<P: Progress> Delivery<P> {
             Ok(located) => located,
             Err(why) => {
                 for version in there {
-                    self.delete(key, &self.located(key, version)?).await?;
+                    self.delete(key, &[self.located(key, version)?]).await?;
                 }
                 let code = code::SHARD_KEY_NOT_FOUND;
                 return Ok(Some(Refusal { index: 0, code, is_id_taken: false, reason: why.to_string() }));
@@ -395,7 +422,7 @@ impl<P: Progress> Delivery<P> {
         let refused = if in_place {
             self.retried_write(|| write::replace(writers, to, uuid, &located, document)).await?
         } else {
-            self.retried_write(|| write::delete(writers, to, uuid, &located)).await?
+            self.retried_write(|| write::delete(writers, to, uuid, std::slice::from_ref(&located))).await?
         };
         if refused.is_some() {
             return Ok(refused);

@@ -109,6 +109,31 @@ pub async fn documents_with(
     Ok(found)
 }
 
+/// Whether there is a document with any of these `_id`s, as many as one command takes ([`documents_with`]).
+///
+/// # Errors
+/// The driver's.
+pub async fn is_any(
+    deployment: &Deployment,
+    namespace: &Namespace,
+    filter: Option<&DocumentFilter>,
+    keys: &[Key],
+    not_before: Option<Optime>,
+) -> std::result::Result<bool, DriverError> {
+    let command = rawdoc! {
+        "find": namespace.collection(),
+        "filter": DocumentFilter::with(filter, rawdoc! { "_id": one_of(keys) }),
+        "projection": { "_id": 1 },
+        "limit": 1,
+        "readConcern": majority(newest(deployment, not_before).await?),
+        "comment": deployment.comment().0.as_str(),
+    };
+    let mut is_any = false;
+    let cursor = deployment.cursor(namespace.db(), command, REPLY_DOCUMENTS).await?;
+    cursor.for_each(|_| is_any = true).await?;
+    Ok(is_any)
+}
+
 /// `{$in: [keys]}`, put together by hand since a key may hold text that is no UTF-8.
 fn one_of(keys: &[Key]) -> RawDocumentBuf {
     let mut elements = Vec::new();

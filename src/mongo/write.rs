@@ -8,7 +8,7 @@ use super::{WTIMEOUT_MS, catalog};
 use crate::crash;
 use crate::model::locator::Located;
 use crate::model::namespace::Namespace;
-use bson::{Bson, RawBsonRef, RawDocument, RawDocumentBuf, rawdoc};
+use bson::{Bson, RawArrayBuf, RawBsonRef, RawDocument, RawDocumentBuf, rawdoc};
 use mongodb::error::Error as DriverError;
 
 /// Inserts documents: in any order, and goes on after those that are refused; or one after the other, and stops at the
@@ -61,7 +61,7 @@ pub async fn replace(
     crash::around("replace", writers.write(namespace.db(), command, &Documents::default())).await
 }
 
-/// Deletes a document, if it is there.
+/// Deletes documents, those of them that are there.
 ///
 /// # Errors
 /// The driver's: nobody knows then what became of it.
@@ -69,11 +69,15 @@ pub async fn delete(
     writers: &Writers,
     namespace: &Namespace,
     uuid: &str,
-    located: &Located,
+    located: &[Located],
 ) -> Result<Answer, DriverError> {
-    let mut delete = rawdoc! { "q": RawBsonRef::Document(&located.query), "limit": 1 };
-    append_collation(located, &mut delete);
-    let mut command = rawdoc! { "delete": namespace.collection(), "deletes": [delete] };
+    let deletes = located.iter().map(|located| {
+        let mut delete = rawdoc! { "q": RawBsonRef::Document(&located.query), "limit": 1 };
+        append_collation(located, &mut delete);
+        delete
+    });
+    let deletes: RawArrayBuf = deletes.collect();
+    let mut command = rawdoc! { "delete": namespace.collection(), "deletes": deletes, "ordered": false };
     complete(writers, uuid, &mut command);
     crash::around("delete", writers.write(namespace.db(), command, &Documents::default())).await
 }

@@ -116,7 +116,7 @@ async fn a_write_that_was_given_up_does_not_happen_after_a_later_one() -> Result
     assert!(tokio::time::timeout(Duration::from_millis(500), given_up).await.is_err(), "the server is locked");
     let delete = async {
         let key = Key::from_value(mongodb::bson::RawBsonRef::Int32(19_999));
-        write::delete(&writers, &collection.namespace, &collection.uuid, &Located::by_id(&key)).await
+        write::delete(&writers, &collection.namespace, &collection.uuid, &[Located::by_id(&key)]).await
     };
     let unlock = async {
         tokio::time::sleep(Duration::from_millis(500)).await;
