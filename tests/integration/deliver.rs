@@ -12,7 +12,7 @@ use mongodb::bson::raw::CString;
 use mongodb::bson::{Document, RawBsonRef, RawDocument, RawDocumentBuf, Timestamp, doc, rawdoc};
 use mongoferry::claim::{self, Claimant, Claiming, DoneIs};
 use mongoferry::connection_string::ConnectionString;
-use mongoferry::copy::deliver::{Batch, Delivery, Extent};
+use mongoferry::copy::deliver::{Batch, Delivery, Extent, Settlement};
 use mongoferry::copy::rejects::Rejects;
 use mongoferry::model::choice::OnConflict;
 use mongoferry::model::counts::Counts;
@@ -193,6 +193,25 @@ async fn a_scattered_batch_that_was_sent_before_is_looked_for_by_its_ids_alone()
     assert_eq!(there.pop(), Some(rawdoc! { "_id": 10_000 }));
     assert_eq!(there, documents);
     assert_proves(counts, &there);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_the_source_has_deleted_is_deleted_and_what_is_there_again_is_not() -> Result<(), Failure> {
+    let sides = Sides::new("gone", shared_target().await?).await?;
+    // What an earlier attempt sent; more than one command deletes.
+    sides.target.insert_many((0..2_500).map(|id| rawdoc! { "_id": id, "v": "sent" })).await?;
+    let key = |id: i32| Key::from_value(RawBsonRef::Int32(id));
+    let mut settlement = Settlement { counts: Counts::default(), rejected: Vec::new() };
+    sides.delivery.settle_gone((0..2_400).map(key).collect(), &mut settlement).await?;
+    assert_eq!((settlement.counts.deleted, settlement.counts.replaced), (2_400, 0));
+    // Inserted again behind the scan, one of them with the same value as its `_id` and of another type.
+    let again = [rawdoc! { "_id": 2_400, "v": "again" }, rawdoc! { "_id": 2_401.0, "v": "again" }];
+    sides.source.insert_many(&again).await?;
+    sides.delivery.settle_gone((2_400..2_500).map(key).collect(), &mut settlement).await?;
+    assert_eq!((settlement.counts.deleted, settlement.counts.replaced), (2_498, 2));
+    assert_eq!(sides.on_target().await?, again);
+    assert_proves(settlement.counts, &again);
     Ok(())
 }
 
