@@ -88,7 +88,7 @@ pub async fn bring<P: Progress>(deliveries: &[Delivery<P>], outdated: &Outdated)
             let Some(delivery) = deliveries.first() else { return Ok(None) };
             delivery.claim.ensure_may_send().await?;
             for version in &there {
-                delivery.delete(id, &[delivery.located(id, version)?]).await?;
+                delivery.delete(std::slice::from_ref(id), &[delivery.located(id, version)?]).await?;
             }
             Ok(None)
         }

@@ -153,7 +153,7 @@ impl<P: Progress> Delivery<P> {
             unread = rest;
             if self.are_gone(these).await? {
                 let located: Vec<Located> = these.iter().map(Located::by_id).collect();
-                self.delete(&these[0], &located).await?;
+                self.delete(these, &located).await?;
                 settlement.counts.deleted += these.len() as u64;
             } else {
                 self.settle_each(these, settlement).await?;
@@ -322,7 +322,7 @@ impl<P: Progress> Delivery<P> {
                     false => vec![Located::by_id(key)],
                 };
                 for located in located {
-                    self.delete(key, &[located]).await?;
+                    self.delete(std::slice::from_ref(key), &[located]).await?;
                 }
                 Ok(Settled::Deleted)
             }
@@ -369,13 +369,15 @@ impl<P: Progress> Delivery<P> {
         })
     }
 
-    /// Deletes documents that the target is to have no more, `first` being the `_id` of the first one.
-    pub(super) async fn delete(&self, first: &Key, located: &[Located]) -> Result<()> {
+    /// Deletes documents that the target is to have no more, each found by its `_id` and whatever else that takes.
+    pub(super) async fn delete(&self, keys: &[Key], located: &[Located]) -> Result<()> {
         match self.retried_write(|| write::delete(&self.writers, &self.to, &self.uuid, located)).await? {
             None => Ok(()),
             Some(refusal) => Err(self.target.side.error(format!(
-                "{} refused to delete documents that the source has no more, from _id {first:?} on: {}",
-                self.to, refusal.reason
+                "{} refused to delete _id {:?}, which the source has no more: {}",
+                self.to,
+                keys.get(refusal.index),
+                refusal.reason
             ))),
         }
     }
@@ -389,7 +391,7 @@ impl<P: Progress> Delivery<P> {
         for version in there {
             let located = self.located(key, version)?;
             if located != *wanted {
-                self.delete(key, &[located]).await?;
+                self.delete(std::slice::from_ref(key), &[located]).await?;
             }
         }
         Ok(())
@@ -407,7 +409,7 @@ impl<P: Progress> Delivery<P> {
             Ok(located) => located,
             Err(why) => {
                 for version in there {
-                    self.delete(key, &[self.located(key, version)?]).await?;
+                    self.delete(std::slice::from_ref(key), &[self.located(key, version)?]).await?;
                 }
                 let code = code::SHARD_KEY_NOT_FOUND;
                 return Ok(Some(Refusal { index: 0, code, is_id_taken: false, reason: why.to_string() }));

@@ -56,6 +56,15 @@ pub enum Pattern {
     Unknown,
 }
 
+/// The action that stands for all of them; a server names no other one beside it (mongo `src/mongo/db/auth/action_set.cpp`).
+const ANY_ACTION: &str = "anyAction";
+
+impl Privilege {
+    fn allows(&self, action: &str) -> bool {
+        self.actions.contains(action) || self.actions.contains(ANY_ACTION)
+    }
+}
+
 impl Pattern {
     fn covers_database(&self, database: &str) -> bool {
         match self {
@@ -108,8 +117,7 @@ impl Privileges {
         let Privileges::These(all) = self else { return Vec::new() };
         let mut missing = Vec::new();
         for action in need.actions {
-            let granted: Vec<&Pattern> =
-                all.iter().filter(|one| one.actions.contains(*action)).map(|one| &one.on).collect();
+            let granted: Vec<&Pattern> = all.iter().filter(|one| one.allows(action)).map(|one| &one.on).collect();
             let lacking: Vec<String> = match &need.on {
                 On::Cluster => {
                     let is_granted = granted.iter().any(|on| matches!(on, Pattern::Cluster | Pattern::Any));
@@ -260,6 +268,16 @@ mod tests {
         let buckets = Pattern::Buckets { db: String::new(), collection: String::new() };
         assert!(covers(&buckets, "shop", "system.buckets.t") && !covers(&buckets, "shop", "t"));
         assert!(!covers(&on("shop", ""), "shop", "system.buckets.t"));
+    }
+
+    #[test]
+    fn who_may_do_anything_lacks_nothing() {
+        let needs = [need(&["find", "insert"], On::Cluster, "to try"), need(&["find"], On::EveryDatabase, "to try")];
+        let anything = Privileges::These(vec![privilege(Pattern::Any, &[ANY_ACTION])]);
+        assert!(anything.rows("source", &needs).iter().all(|row| row.verdict == Verdict::Ok));
+        let of_the_cluster = Privileges::These(vec![privilege(Pattern::Cluster, &[ANY_ACTION])]);
+        let verdicts: Vec<Verdict> = of_the_cluster.rows("source", &needs).iter().map(|row| row.verdict).collect();
+        assert_eq!(verdicts, [Verdict::Ok, Verdict::Refusal]);
     }
 
     #[test]

@@ -419,5 +419,12 @@ async fn the_documented_rights_suffice_and_each_that_is_missing_is_named() -> Re
     let again = job("builtin", &backup, &restore).set("MONGOFERRY_RENAME", "shop:store");
     again.run(&["step", "all"]).await.expect(0);
     assert_eq!(kept(&to, "system.users", "store").await?.len(), 2);
+
+    // Neither does who may do anything lack anything.
+    let anything = vec![doc! { "resource": { "anyResource": true }, "actions": ["anyAction"] }];
+    let from_any = user(&source, "anybody", &[], anything.clone()).await?;
+    let to_any = user(&target, "anybody", &[], anything).await?;
+    let all = job("anything", &from_any, &to_any).set("MONGOFERRY_RENAME", "shop:stock");
+    all.run(&["step", "all"]).await.expect(0);
     Ok(())
 }
